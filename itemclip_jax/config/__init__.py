@@ -1,0 +1,1 @@
+"""Settings of a run: one typed schema, no JAX."""

@@ -1,0 +1,1 @@
+"""Losses: arrays in, scalars out; no Flax, no devices."""

@@ -1,0 +1,126 @@
+"""Which items each image is contrasted with, drawn as a pure function.
+
+Image i's candidates are its own K slots and, from every other image, one item
+drawn uniformly among the real ones. With `groups = W` the batch is W virtual
+ranks of b = B / W rows, as in the published multi-device code: an image draws
+inside its rank only, and takes over, from the image in the same row of every
+other rank, that image's whole list (its K own slots and its b - 1 draws), so
+
+    J = W (K + b - 1).
+
+An image without items has no positive and is never drawn as a negative (the
+published code contrasts all others with its padding text).
+
+Reference: Lyu et al. 2025, https://arxiv.org/abs/2512.11141, section 3.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Candidates(NamedTuple):
+  """The texts each image is compared with."""
+  index: jax.Array   # [B, J] int32, rows of the B K flattened items
+  sign: jax.Array    # [B, J] +1 own item, -1 another image's
+  weight: jax.Array  # [B, J] 0 = left out (padding, two normal studies)
+
+
+def both_normal(
+    normal: jax.Array,      # [B] bool
+    normal_check: bool,
+) -> jax.Array:             # [B, B] bool
+  """True for pairs of different studies that are both normal."""
+  pair = normal[:, None] & normal[None]
+  return pair & ~jnp.eye(len(normal), dtype=bool) & normal_check
+
+
+def draw_offsets(
+    rng: jax.Array,
+    num_items: jax.Array,   # [B] int, real items of each image
+) -> jax.Array:             # [B, B] int32: which item image i takes from j
+  """Independent uniform draws for every ordered pair of images."""
+  B = len(num_items)
+  u = jax.random.uniform(rng, (B, B))
+  drawn = jnp.floor(u * num_items[None]).astype(jnp.int32)
+  # float32: u * n can round up to n itself
+  return jnp.clip(drawn, 0, jnp.maximum(num_items - 1, 0)[None])
+
+
+def lists(
+    offsets: jax.Array,     # [B, B] from `draw_offsets`; the diagonal is unused
+    *,
+    max_items: int,         # K
+    groups: int = 1,
+) -> jax.Array:             # [B, K + b - 1] int32
+  """Each image's own slots, then its draws from the others of its group.
+
+  Assumes that an image's real items come first in its slots.
+  """
+  B = offsets.shape[0]
+  b = B // groups
+  image = jnp.arange(B)
+  own = image[:, None] * max_items + jnp.arange(max_items)
+  first = image // b * b
+  other = first[:, None] + (image[:, None] + jnp.arange(1, b)) % b  # [B, b-1]
+  drawn = other * max_items + jnp.take_along_axis(offsets, other, axis=1)
+  return jnp.concatenate([own, drawn], axis=1).astype(jnp.int32)
+
+
+def exchange(
+    index: jax.Array,       # [B, L] each image's list, from `lists`
+    item_mask: jax.Array,   # [B, K] bool
+    excluded: jax.Array,    # [B, B] bool, from `both_normal`
+    *,
+    groups: int = 1,
+) -> Candidates:
+  """Adds the lists of the same row in every other group, signs and weights."""
+  B, K = item_mask.shape
+  b = B // groups
+  image = jnp.arange(B)
+  partner = (image[:, None] + b * jnp.arange(groups)) % B      # [B, W]
+  index = index[partner].reshape(B, -1)                        # [B, J]
+  study = index // K
+  own = study == image[:, None]
+  real = item_mask.reshape(-1)[index]
+  left_out = jnp.take_along_axis(excluded, study, axis=1)
+  weight = real & ~left_out
+  return Candidates(index, jnp.where(own, 1, -1), weight)
+
+
+def keep_function(
+    rng: jax.Array,
+    drop_rate: float,
+    *,
+    num_images: int,        # B
+    num_heads: int,         # A
+    num_tokens: int,        # N
+):
+  """Returns `keep(start, size)`, the token-masking bits of some candidates.
+
+  Every bit is a hash of (key, image, head, candidate, token), so that neither
+  the block size nor the number of devices changes a draw.
+  """
+  seed = jax.random.bits(rng, (2,), jnp.uint32)
+  threshold = jnp.uint32(min(int(drop_rate * 2**32), 2**32 - 1))
+
+  def keep(start, size):            # bool [B, A, size, N]
+    image = jnp.arange(num_images, dtype=jnp.uint32)[:, None, None]
+    head = jnp.arange(num_heads, dtype=jnp.uint32)[:, None]
+    candidate = jnp.arange(size, dtype=jnp.uint32) + jnp.uint32(start)
+    row = _mix(_mix(seed[0] ^ _mix(image * num_heads + head)) ^ candidate)
+    token = jnp.arange(num_tokens, dtype=jnp.uint32)
+    return _mix(row[..., None] ^ _mix(seed[1] ^ token)) >= threshold
+
+  return keep
+
+
+def _mix(x: jax.Array) -> jax.Array:
+  """A bijection of uint32 with full avalanche.
+
+  Constants: C. Wellons, "Prospecting for hash functions" (lowbias32).
+  """
+  x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+  x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+  return x ^ (x >> 16)

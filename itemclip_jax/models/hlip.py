@@ -1,0 +1,176 @@
+"""HLIP: a ViT over a whole study whose attention groups change by block.
+
+Each block attends within a slice (one slab of tokens along depth), a series, or
+the whole study. The CLS token goes with the groups: it is copied into every part
+when groups become finer and averaged when they become coarser. Nothing but
+reshapes and one mask: a padded series takes part in no average, and its tokens
+are keys for nobody.
+
+Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862; HLIP-SN: Lyu et
+al. 2025, https://arxiv.org/abs/2512.11141.
+"""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from itemclip_jax.models import layers
+from itemclip_jax.models.series_name import SeriesNameEncoder
+from itemclip_jax.parallel.sharding import constrain
+
+_LEVELS = ("study", "series", "slice")  # coarse to fine
+
+
+@flax.struct.dataclass
+class HlipOutput:
+  """cls: [B, C]; tokens: [B, N, C]; token_mask: [B, N] bool."""
+  cls: jax.Array
+  tokens: jax.Array
+  token_mask: jax.Array
+
+
+def patches(volume: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
+  """[B, S, D, H, W] -> [B, S, d, h, w, pd * ph * pw]."""
+  B, S, D, H, W = volume.shape
+  p, q, r = patch
+  x = volume.reshape(B, S, D // p, p, H // q, q, W // r, r)
+  x = x.transpose(0, 1, 2, 4, 6, 3, 5, 7)
+  return x.reshape(B, S, D // p, H // q, W // r, p * q * r)
+
+
+def regroup_cls(
+    cls: jax.Array,          # [B, C], [B, S, C] or [B, S, d, C] by `old`
+    series_mask: jax.Array,  # [B, S] bool
+    num_slabs: int,          # d
+    old: str,
+    new: str,
+) -> jax.Array:
+  """Copies the CLS tokens to finer groups, or averages them to coarser."""
+  B, S = series_mask.shape
+  finer = _LEVELS.index(new) - _LEVELS.index(old)
+  if finer > 0:
+    if old == "study":
+      cls = jnp.broadcast_to(cls[:, None], (B, S, cls.shape[-1]))
+    if new == "slice":
+      cls = jnp.broadcast_to(cls[:, :, None], (B, S, num_slabs, cls.shape[-1]))
+  elif finer < 0:
+    if old == "slice":
+      cls = cls.mean(2)
+    if new == "study":
+      cls = jnp.sum(cls, axis=1, where=series_mask[..., None])
+      cls = cls / jnp.maximum(series_mask.sum(1), 1)[:, None].astype(cls.dtype)
+  return cls
+
+
+def join_groups(
+    cls: jax.Array,          # as `regroup_cls` returns it for `level`
+    tokens: jax.Array,       # [B, S, d, P, C]
+    series_mask: jax.Array,  # [B, S] bool
+    level: str,
+) -> tuple[jax.Array, jax.Array | None]:
+  """Returns the groups [G, 1 + T, C] and, for studies, their mask [G, 1 + T]."""
+  B, S, d, P, C = tokens.shape
+  if level == "study":
+    x = jnp.concatenate([cls[:, None], tokens.reshape(B, -1, C)], axis=1)
+    mask = jnp.repeat(series_mask, d * P, axis=1)
+    return x, jnp.concatenate([jnp.ones((B, 1), bool), mask], axis=1)
+  size = {"series": d * P, "slice": P}[level]
+  x = tokens.reshape(-1, size, C)
+  return jnp.concatenate([cls.reshape(-1, 1, C), x], axis=1), None
+
+
+class Hlip(nn.Module):
+  """Vision tower over studies of one or several series.
+
+  Attributes:
+    patch: (pd, ph, pw) voxels of a token.
+    grid: (d, h, w) tokens of a series, of the fixed position table; other
+      inputs get the table resampled.
+    width, depth, num_heads, mlp_ratio: of the ViT.
+    slice_blocks, study_blocks: blocks of those levels; the rest are "series".
+    series_embedding: what tells series apart: their name, their order, nothing.
+    name_encoder: width, depth, heads and MLP width of the name encoder.
+    max_order: rows of the order table.
+    drop_path: of the last block; grows linearly from 0.
+    remat: recompute each block in the backward pass.
+    dtype: type of the matmuls, None for the input's.
+  """
+  patch: tuple[int, int, int]
+  grid: tuple[int, int, int]
+  width: int = 768
+  depth: int = 12
+  num_heads: int = 12
+  mlp_ratio: float = 4.0
+  slice_blocks: tuple[int, ...] = ()
+  study_blocks: tuple[int, ...] = ()
+  series_embedding: str = "name"
+  name_encoder: tuple[int, int, int, int] = (256, 3, 4, 300)
+  max_order: int = 40
+  drop_path: float = 0.0
+  remat: bool = False
+  dtype: jax.typing.DTypeLike | None = None
+
+  @nn.compact
+  def __call__(
+      self,
+      volume: jax.Array,                     # [B, S, D, H, W] standardised
+      series_mask: jax.Array,                # [B, S] bool
+      series_names: jax.Array | None = None,  # [B, S, L] character codes
+      series_order: jax.Array | None = None,  # [S] int, rows of the order table
+      *,
+      train: bool = False,
+  ) -> HlipOutput:
+    x = self._embed(volume, series_names, series_order)   # [B, S, d, P, C]
+    B, S, d, P, C = x.shape
+    x = constrain(x, ("batch", None, None, None, "embed"))
+    token = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, C))
+    cls = jnp.broadcast_to(token[0].astype(x.dtype), (B, C))
+    level = "study"
+    block = nn.remat(layers.Block, static_argnums=(3,)) if self.remat else (
+        layers.Block)
+    for i in range(self.depth):
+      new = ("slice" if i in self.slice_blocks else
+             "study" if i in self.study_blocks else "series")
+      cls = regroup_cls(cls, series_mask, d, level, new)
+      level = new
+      group, mask = join_groups(cls, x, series_mask, level)
+      group = block(self.num_heads, int(C * self.mlp_ratio),
+                    self.drop_path * i / max(self.depth - 1, 1),
+                    dtype=self.dtype, name=f"block{i}")(group, mask, train)
+      self.sow("intermediates", f"after_block{i}", group)
+      cls = group[:, 0].reshape(cls.shape)
+      x = group[:, 1:].reshape(x.shape)
+    cls = regroup_cls(cls, series_mask, d, level, "study")
+    norm = layers.layer_norm(1e-6, self.dtype, "norm")
+    tokens = norm(x).reshape(B, S * d * P, C)
+    mask = jnp.repeat(series_mask, d * P, axis=1)
+    tokens = layers.exact_zero_where(mask[..., None], tokens)
+    return HlipOutput(cls=norm(cls), tokens=tokens, token_mask=mask)
+
+  def _embed(self, volume, series_names, series_order):
+    """Patch embedding plus position and series embeddings."""
+    x = patches(volume, self.patch)
+    B, S, d, h, w, _ = x.shape
+    # Reshape and matmul: as a convolution, its backward pass takes ten times
+    # the memory and compile time on TPU.
+    x = nn.Dense(self.width, dtype=self.dtype, name="patch",
+                 kernel_init=nn.initializers.xavier_uniform())(x)
+    table = self.param(
+        "spatial_position",
+        lambda _: jnp.asarray(layers.sincos_3d(self.grid, self.width),
+                              jnp.float32))
+    table = jax.lax.stop_gradient(table)  # fixed, not learnt
+    x = x + layers.resample_grid(table, (d, h, w)).astype(x.dtype)
+    if self.series_embedding == "name":
+      encoder = SeriesNameEncoder(*self.name_encoder, dtype=self.dtype,
+                                  name="series_name")
+      code = encoder(series_names.reshape(B * S, -1))
+      code = nn.Dense(self.width, dtype=self.dtype, name="series_proj")(code)
+      x = x + code.reshape(B, S, 1, 1, 1, -1)
+    elif self.series_embedding == "order":
+      code = layers.sincos_1d(range(self.max_order), self.width)
+      code = layers.series_positions(jnp.asarray(code, x.dtype), S,
+                                     series_order)
+      x = x + code[None, :, None, None, None]
+    return x.reshape(B, S, d, h * w, self.width)

@@ -1,0 +1,156 @@
+"""What the towers share: norm, MLP, transformer block, position tables.
+
+The block is pre-norm (ViT):  x + Attention(LN x), then x + MLP(LN x), with exact
+GELU and a bias on every projection, as in timm's vision transformer.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from itemclip_jax.ops.attention import attend
+
+# jax.nn.gelu defaults to the tanh form, which differs by up to 5e-4.
+gelu = functools.partial(jax.nn.gelu, approximate=False)
+
+
+def layer_norm(epsilon: float, dtype=None, name: str | None = None):
+  """LayerNorm over the last axis; two-pass variance, as torch computes it."""
+  return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False,
+                      name=name)
+
+
+class SelfAttention(nn.Module):
+  """Multi-head self-attention within each group.
+
+  Attributes:
+    num_heads: A; must divide the width.
+    dtype: type of the matmuls, None for the input's.
+    use_bias: bias on the query, key and value projections.
+  """
+  num_heads: int
+  dtype: jax.typing.DTypeLike | None = None
+  use_bias: bool = True
+
+  @nn.compact
+  def __call__(
+      self,
+      x: jax.Array,                   # [G, T, C]
+      mask: jax.Array | None = None,  # [G, T] bool, False = padding
+  ) -> jax.Array:                     # [G, T, C]
+    C = x.shape[-1]
+    heads = (self.num_heads, C // self.num_heads)
+    project = functools.partial(nn.DenseGeneral, heads, dtype=self.dtype,
+                                use_bias=self.use_bias,
+                                kernel_init=nn.initializers.xavier_uniform())
+    pooled = attend(project(name="query")(x), project(name="key")(x),
+                    project(name="value")(x), mask)
+    return nn.DenseGeneral(C, (-2, -1), dtype=self.dtype, name="out",
+                           kernel_init=nn.initializers.xavier_uniform())(pooled)
+
+
+class Mlp(nn.Module):
+  """Dense, GELU, Dense."""
+  hidden: int
+  dtype: jax.typing.DTypeLike | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:  # [..., C] -> [..., C]
+    dense = functools.partial(nn.Dense, dtype=self.dtype,
+                              kernel_init=nn.initializers.xavier_uniform())
+    hidden = gelu(dense(self.hidden, name="fc1")(x))
+    return dense(x.shape[-1], name="fc2")(hidden)
+
+
+class Block(nn.Module):
+  """Pre-norm transformer block with stochastic depth per group.
+
+  Attributes:
+    num_heads: A.
+    hidden: width of the MLP.
+    drop_path: probability with which a group skips a branch in training.
+    epsilon: of both norms.
+    dtype: type of the matmuls, None for the input's.
+  """
+  num_heads: int
+  hidden: int
+  drop_path: float = 0.0
+  epsilon: float = 1e-6
+  dtype: jax.typing.DTypeLike | None = None
+
+  @nn.compact
+  def __call__(
+      self,
+      x: jax.Array,                   # [G, T, C]
+      mask: jax.Array | None = None,  # [G, T] bool, False = padding
+      train: bool = False,
+  ) -> jax.Array:                     # [G, T, C]
+    # One draw a group, scaled so that the expectation stays.
+    skip = nn.Dropout(self.drop_path, broadcast_dims=(1, 2),
+                      deterministic=not train)
+    norm = functools.partial(layer_norm, self.epsilon, self.dtype)
+    attention = SelfAttention(self.num_heads, self.dtype, name="attention")
+    x = x + skip(attention(norm(name="norm1")(x), mask))
+    mlp = Mlp(self.hidden, self.dtype, name="mlp")
+    return x + skip(mlp(norm(name="norm2")(x)))
+
+
+def sincos_1d(positions: np.ndarray, width: int) -> np.ndarray:
+  """Fixed position code, sines then cosines: [n] -> [n, width] float64.
+
+  Frequencies 10000^(-2 i / width), i = 0 .. width / 2 - 1.
+  """
+  omega = 10000.0 ** (-np.arange(width // 2) / (width / 2))
+  angle = np.asarray(positions, np.float64)[:, None] * omega
+  return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+
+def sincos_3d(grid: tuple[int, int, int], width: int) -> np.ndarray:
+  """One third of the channels per axis, in the order w, h, d: [d, h, w, width].
+
+  Raises:
+    ValueError: the width is not a multiple of 6.
+  """
+  if width % 6:
+    raise ValueError(f"A 3-D position table needs a width that is a multiple "
+                     f"of 6, got {width}.")
+  d, h, w = np.meshgrid(*map(np.arange, grid), indexing="ij")
+  parts = [sincos_1d(axis.ravel(), width // 3) for axis in (w, h, d)]
+  return np.concatenate(parts, axis=1).reshape(*grid, width)
+
+
+def resample_grid(table: jax.Array, grid: tuple[int, int, int]) -> jax.Array:
+  """Trilinear resize of a [d, h, w, C] table, without antialiasing."""
+  shape = (*grid, table.shape[-1])
+  if shape == table.shape:
+    return table
+  return jax.image.resize(table, shape, "linear", antialias=False)
+
+
+def series_positions(
+    table: jax.Array,             # [P, C] code of each place in the order
+    num_series: int,
+    order: jax.Array | None,      # [S] int, rows to take; None: 0 .. S - 1
+) -> jax.Array:                   # [S, C]
+  """Codes of the series of a study; more series than rows are interpolated."""
+  if order is not None:
+    return table[order]
+  if num_series <= len(table):
+    return table[:num_series]
+  return jax.image.resize(table, (num_series, table.shape[1]), "linear",
+                          antialias=False)
+
+
+def interleaved_sincos(rows: int, width: int) -> np.ndarray:
+  """[rows, width] code sin0, cos0, sin1, cos1, ... of the series names."""
+  code = sincos_1d(np.arange(rows), width)
+  return np.stack([code[:, :width // 2], code[:, width // 2:]],
+                  axis=-1).reshape(rows, width).astype(np.float32)
+
+
+def exact_zero_where(mask: jax.Array, x: jax.Array) -> jax.Array:
+  """Sets `x` to 0 where `mask` is False, with no gradient either."""
+  return jnp.where(mask, x, jnp.zeros((), x.dtype))

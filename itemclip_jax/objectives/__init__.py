@@ -1,0 +1,21 @@
+"""Objectives. Adding one is adding one file: `name` is the module's name."""
+
+import importlib
+import pkgutil
+
+
+def names() -> list[str]:
+  return sorted(m.name for m in pkgutil.iter_modules(__path__))
+
+
+def make(config):
+  """Returns `itemclip_jax.objectives.<config.objective>.Objective`.
+
+  Raises:
+    ValueError: there is no such module.
+  """
+  if config.objective not in names():
+    raise ValueError(f"Unknown objective {config.objective!r}; have {names()}. "
+                     "Set config.objective to one of them.")
+  module = importlib.import_module(f"{__name__}.{config.objective}")
+  return module.Objective.from_config(config)

@@ -1,0 +1,1 @@
+"""Pure functions over projected arrays: attention and image-item pairs."""

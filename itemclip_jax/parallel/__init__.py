@@ -1,0 +1,1 @@
+"""Devices: the mesh, the two sharding tables, and several processes."""
