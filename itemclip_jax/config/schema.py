@@ -233,13 +233,12 @@ class Config:
 
 
 def defaults() -> ml_collections.ConfigDict:
-  """All settings at their defaults, locked: a misspelt key raises at once.
-
-  Fields that admit more than one type are placeholders without one, so that a
-  command line may change a number into a word; `from_config_dict` checks them.
-  """
+  """All settings at their defaults, locked: a misspelt key raises at once."""
   raw = dataclasses.asdict(Config())
-  return ml_collections.ConfigDict(raw, convert_dict=True).lock()
+  # A number that may also be a word must not be pinned to the default's type.
+  raw["loss"]["init_logit_bias"] = ml_collections.FieldReference(
+      raw["loss"]["init_logit_bias"], field_type=object)
+  return ml_collections.ConfigDict(raw).lock()
 
 
 def from_config_dict(raw: ml_collections.ConfigDict) -> Config:

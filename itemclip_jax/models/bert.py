@@ -52,7 +52,7 @@ class Bert(nn.Module):
     x = x + embed(2, "type")(jnp.zeros((), jnp.int32))
     x = drop(layer_norm(_EPSILON, self.dtype, "norm")(x))
     # The first token is always read, so a row of padding stays finite.
-    mask = (ids != PAD_ID).at[:, 0].set(True)
+    mask = (ids != PAD_ID) | (jnp.arange(T) == 0)
     for i in range(self.depth):
       attention = SelfAttention(self.num_heads, self.dtype,
                                 name=f"layer{i}_attention")

@@ -110,7 +110,9 @@ def compare(
 ) -> Pairs:
   """Compares every image with its candidate items; see the header."""
   B, J = candidates.shape
-  own = unit(items.embedding[:B * num_own]).reshape(B, num_own, -1)
+  items = Items(*map(jnp.asarray, items))
+  E = items.embedding.shape[-1]
+  own = unit(items.embedding[:B * num_own]).reshape(B, num_own, E)
 
   if keep is not None and not callable(keep):
     bits = keep

@@ -1,0 +1,1 @@
+"""One file a domain; each states only what differs from `config.schema`."""

@@ -1,0 +1,1 @@
+"""Raw scans and reports -> checked ArrayRecord."""

@@ -1,0 +1,219 @@
+"""Synthetic whole-study brain MRI with ground truth, for everyone.
+
+Each subject is the MNI template in another shape (`phantom/anatomy.py`) with
+0-5 lesions (`phantom/lesions.py`) and a report (`phantom/report.py`); a study
+holds 3-5 named series. What is written is a raw archive, a NIfTI file per
+series and a JSON file per split, which then takes the road of every archive
+(`datasets/studies.py`). A subject depends on (seed, split, number) only.
+"""
+
+import dataclasses
+import gzip
+import json
+import pathlib
+import shutil
+import zlib
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from data_pipelines.datasets import studies
+from data_pipelines.errors import PrepareError
+from data_pipelines.files import write_json
+from data_pipelines.parallel import Workers
+from data_pipelines.phantom import anatomy
+from data_pipelines.phantom import lesions
+from data_pipelines.phantom import report
+from itemclip_jax.data import record
+
+VERSION = 1                            # of what a subject looks like
+SHAPE = (24, 48, 48)                   # D, H, W of every stored series
+# Raw grids by the first part of the series name: voxels and mm along R, A, S.
+# Resampling them to SHAPE moves no voxel, only turns axes.
+GRIDS = {"AX": ((48, 48, 24), (4.0, 4.0, 6.67)),
+         "COR": ((48, 24, 48), (4.0, 8.0, 4.0))}
+LABEL_GRID = ((48, 48, 42), (4.0, 4.0, 4.0))     # of the lesion map
+
+NORMAL_RATE = 0.1
+NUM_SERIES = ((3, 4, 5), (0.25, 0.5, 0.25))         # values, probabilities
+NUM_LESIONS = ((1, 2, 3, 4, 5), (0.2, 0.3, 0.25, 0.15, 0.1))
+
+# How scanners' converters store the axes; drawn per series, undone on reading.
+FILE_AXES = {"AX": ("LAS", "RAS", "LPS"), "COR": ("LSA", "RSA", "LSP")}
+COUNTS_PER_UNIT = 400.0                # raw int16 numbers of brightness 1
+
+# Of one study, measured: its raw files, and its record before compression,
+# which the shuffler may put on disk.
+_RAW_BYTES, _RECORD_BYTES = 160_000, 450_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+  """Options of the build."""
+  source: str = ""         # where the raw archive goes; "" = <out>/raw
+  seed: int = 0
+  num_train: int = 1600
+  num_valid: int = 64
+  num_test: int = 260
+
+  def __post_init__(self):
+    if min(self.sizes.values()) < 0 or not any(self.sizes.values()):
+      raise PrepareError(f"The splits have sizes {self.sizes}; none may be "
+                         "negative and one must be positive.")
+
+  @property
+  def sizes(self) -> dict[str, int]:
+    return {"train": self.num_train, "valid": self.num_valid,
+            "test": self.num_test}
+
+  def bytes_needed(self) -> int:
+    return (_RAW_BYTES + _RECORD_BYTES) * sum(self.sizes.values())
+
+  def fetch(self, out: pathlib.Path, workers: Workers) -> pathlib.Path:
+    """Writes the subjects that are not there yet, then the reports."""
+    raw = pathlib.Path(self.source or out / "raw")
+    raw.mkdir(parents=True, exist_ok=True)
+    _claim(raw, {"dataset": "phantom_brain", "version": VERSION,
+                 "seed": self.seed})
+    for split, size in self.sizes.items():
+      (raw / f"{split}.json").unlink(missing_ok=True)
+      if not size:
+        continue
+      jobs = [Job(raw, self.seed, split, n) for n in range(size)]
+      entries = zip(workers.map(
+          write_subject, jobs, title=f"{split}: raw subjects"), jobs)
+      write_json(raw / f"{split}.json",
+                 {job.study: entry for entry, job in entries})
+    return raw
+
+  def contract(self) -> record.Contract:
+    same = self._as_studies("").contract()
+    return dataclasses.replace(
+        same, dataset="phantom_brain", recipe=dataclasses.asdict(self))
+
+  def findings(self, raw: pathlib.Path) -> dict[str, dict[str, Any]]:
+    del raw
+    return report.findings()
+
+  def builder(self, raw, out, workers: Workers, log: studies.Log):
+    write_json(raw / "findings.json", report.findings(), indent=1)
+    return self._as_studies(raw).builder(raw, out, workers, log)
+
+  def _as_studies(self, raw) -> studies.Dataset:
+    return studies.Dataset(source=str(raw), resize=SHAPE, shape=SHAPE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One subject to write."""
+  raw: pathlib.Path
+  seed: int
+  split: str
+  number: int
+
+  @property
+  def study(self) -> str:
+    return f"{self.split}-{self.number:05d}"
+
+
+def write_subject(job: Job) -> dict[str, Any]:
+  """Writes a subject unless it is there; returns its entry of the JSON file.
+
+  The folder gets its name when it is complete, so an interrupted run leaves no
+  half of a subject under a name that the next run would trust.
+  """
+  folder = job.raw / job.split / job.study
+  if (folder / "entry.json").exists():
+    return json.loads((folder / "entry.json").read_text())
+  unfinished = folder.with_name(f".{job.study}")
+  shutil.rmtree(unfinished, ignore_errors=True)
+  unfinished.mkdir(parents=True)
+  entry = _synthesise(job, unfinished)
+  (unfinished / "entry.json").write_text(json.dumps(entry))
+  unfinished.rename(folder)
+  return entry
+
+
+def _synthesise(job: Job, folder: pathlib.Path) -> dict[str, Any]:
+  rng = np.random.default_rng(
+      [job.seed, zlib.crc32(job.split.encode()), job.number])
+  subject = anatomy.draw_subject(rng)
+  names = tuple(anatomy.CONTRAST)
+  keep = np.sort(rng.permutation(len(names))[:rng.choice(
+      NUM_SERIES[0], p=NUM_SERIES[1])])
+  series = tuple(names[i] for i in keep)
+  number = 0 if rng.random() < NORMAL_RATE else rng.choice(
+      NUM_LESIONS[0], p=NUM_LESIONS[1])
+  found = lesions.draw_lesions(rng, subject, series, number)
+  items, item_of_lesion = report.write(rng, found)
+  _write_series(rng, subject, found, series, folder)
+  if found:
+    _write_label_map(subject, found, item_of_lesion, folder)
+  return {
+      "series": {name: {} for name in series},
+      "report": items,
+      "subid": f"patient-{job.study}",
+      "labels": report.labels(found),
+      "lesions": [
+          {"item": item,
+           "finding": report.finding_names(lesion.kind, lesion.place)[-1],
+           "series": [s for s in series if s in lesion.kind.shows]}
+          for lesion, item in zip(found, item_of_lesion)],
+  }
+
+
+def _write_series(rng, subject, found, series, folder: pathlib.Path):
+  """Every series of one plane shares the grid and what lies on it."""
+  for plane, (shape, spacing_mm) in GRIDS.items():
+    members = [s for s in series if s.startswith(plane)]
+    if not members:
+      continue
+    grid = anatomy.Grid(shape, spacing_mm, subject.centre_mm)
+    inside, tissue = subject.tissue(grid)
+    bias = np.exp(anatomy.smooth_field(subject.bias, grid.lines())[0][inside])
+    shapes = [(lesion.kind.shows, *lesion.weights(grid)) for lesion in found]
+    for name in members:
+      image = np.zeros(grid.shape, np.float32)
+      image[inside] = anatomy.contrast(name, tissue)
+      for shows, box, weight, _ in shapes:
+        if name in shows:
+          image[box] += weight * (shows[name] - image[box])
+      brain = image[inside] * bias
+      brain += anatomy.NOISE * rng.standard_normal(brain.shape, np.float32)
+      counts = np.zeros(grid.shape, np.int16)
+      counts[inside] = np.abs(brain) * COUNTS_PER_UNIT
+      axes = FILE_AXES[plane][rng.integers(len(FILE_AXES[plane]))]
+      _save(folder / name / "img.nii.gz", counts, grid, axes)
+
+
+def _write_label_map(subject, found, item_of_lesion, folder: pathlib.Path):
+  grid = anatomy.Grid(*LABEL_GRID, subject.centre_mm)
+  labels = np.zeros(grid.shape, np.uint8)
+  for lesion, item in zip(found, item_of_lesion):
+    box, _, extent = lesion.weights(grid)
+    inside, _ = subject.brain([l[b] for l, b in zip(grid.lines(), box)])
+    labels[box][extent & inside] = item + 1
+  _save(folder / "lesions.nii.gz", labels, grid, "RAS")
+
+
+def _save(path: pathlib.Path, voxels, grid: anatomy.Grid, axes: str):
+  """Writes a NIfTI file whose axes run as `axes` says, lightly compressed."""
+  change = nib.orientations.ornt_transform(
+      nib.orientations.axcodes2ornt("RAS"),
+      nib.orientations.axcodes2ornt(axes))
+  affine = grid.affine @ nib.orientations.inv_ornt_aff(change, voxels.shape)
+  image = nib.Nifti1Image(
+      nib.orientations.apply_orientation(voxels, change), affine)
+  path.parent.mkdir(exist_ok=True)
+  path.write_bytes(gzip.compress(image.to_bytes(), 1, mtime=0))
+
+
+def _claim(raw: pathlib.Path, recipe: dict[str, Any]):
+  """Refuses to mix subjects of two recipes in one archive."""
+  path = raw / "recipe.json"
+  if path.exists() and json.loads(path.read_text()) != recipe:
+    raise PrepareError(f"{raw} holds subjects of {path.read_text()}, asked for "
+                       f"is {json.dumps(recipe)}; name another --source or "
+                       "delete it.")
+  write_json(path, recipe)

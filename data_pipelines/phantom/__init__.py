@@ -1,0 +1,1 @@
+"""The synthetic brain studies: anatomy, lesions, reports."""

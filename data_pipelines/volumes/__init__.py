@@ -1,0 +1,1 @@
+"""Reading raw volumes: files -> voxels with a trusted affine."""

@@ -1,0 +1,1 @@
+"""Data: a stored study -> model input. No JAX in here."""

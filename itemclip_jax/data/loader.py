@@ -1,0 +1,161 @@
+"""ArrayRecord -> this process's rows of each batch, a pure function of the step.
+
+Which records form batch n follows from (seed, n) alone: in every epoch records
+are permuted within their bucket of series counts, cut into whole batches (what
+is left over waits for another epoch), and the batches are permuted. Shuffling
+inside a record draws from (seed, epoch, record). So the number of hosts, threads
+and restarts change nothing, and the iterator's state is the step.
+"""
+
+import dataclasses
+import functools
+
+import grain
+import numpy as np
+
+from itemclip_jax.config import schema
+from itemclip_jax.data.example import MakeExample
+from itemclip_jax.data.record import Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+  """The record numbers of every batch of a run.
+
+  Attributes:
+    num_series: series of each record, in record order.
+    global_batch: B.
+    buckets: largest series counts, increasing; records with more than the
+      last one belong to it and are cut.
+    seed: of the run.
+  """
+  num_series: tuple[int, ...]
+  global_batch: int
+  buckets: tuple[int, ...]
+  seed: int
+
+  def __post_init__(self):
+    if not self.batches_per_epoch:
+      raise ValueError(
+          f"The training split has {len(self.num_series)} studies, in buckets "
+          f"of {[len(m) for m in self._members]}; train.global_batch = "
+          f"{self.global_batch} needs that many in one bucket. Lower it.")
+
+  @functools.cached_property
+  def _members(self) -> list[np.ndarray]:
+    counts = np.minimum(self.num_series, self.buckets[-1])
+    bucket = np.searchsorted(self.buckets, counts)
+    return [np.flatnonzero(bucket == i) for i in range(len(self.buckets))]
+
+  @functools.cached_property
+  def batches_per_epoch(self) -> int:
+    return sum(len(m) // self.global_batch for m in self._members)
+
+  @functools.lru_cache(maxsize=4)
+  def epoch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Records [batches, B] and series counts [batches] of one epoch."""
+    rng = np.random.default_rng([self.seed, number])
+    batches, series = [], []
+    for members, size in zip(self._members, self.buckets):
+      whole = len(members) // self.global_batch
+      shuffled = rng.permutation(members)[:whole * self.global_batch]
+      batches.append(shuffled.reshape(whole, self.global_batch))
+      series += [size] * whole
+    order = rng.permutation(len(series))
+    return np.concatenate(batches)[order], np.array(series)[order]
+
+  def batch(self, step: int) -> tuple[np.ndarray, int, int]:
+    """Records [B], series count and epoch of one step's global batch."""
+    epoch, place = divmod(step, self.batches_per_epoch)
+    records, series = self.epoch(epoch)
+    return records[place], int(series[place]), epoch
+
+
+class _Rows:
+  """(record, series count, epoch) of every row that this process loads."""
+
+  def __init__(self, order: Order, steps: int, process: int, processes: int):
+    self._order, self._steps = order, steps
+    self._rows = order.global_batch // processes
+    self._first = process * self._rows
+
+  def __len__(self) -> int:
+    return self._steps * self._rows
+
+  def __getitem__(self, place: int) -> tuple[int, int, int]:
+    step, row = divmod(place, self._rows)
+    records, series, epoch = self._order.batch(step)
+    return int(records[self._first + row]), series, epoch
+
+
+def order_of(split: Split, config: schema.Config) -> Order:
+  """The batch order of a run over `split`."""
+  return Order(
+      num_series=tuple(int(n) for n in split.index["num_series"]),
+      global_batch=config.train.global_batch,
+      buckets=config.data.series_buckets or (config.data.max_series,),
+      seed=config.seed)
+
+
+def train_loader(
+    split: Split,
+    make_example: MakeExample,
+    *,
+    steps: int,
+    process: int = 0,
+    num_processes: int = 1,
+) -> grain.DatasetIterator:
+  """Returns the checkpointable iterator over local batches of a run.
+
+  `it.set_state({"next_index": n})` goes to step n.
+  """
+  config = make_example.config
+  rows = _Rows(order_of(split, config), steps, process, num_processes)
+
+  def load(row) -> dict[str, np.ndarray]:
+    record, series, epoch = row
+    rng = np.random.default_rng([config.seed, epoch, record])
+    return make_example(split.source[record], series, rng)
+
+  return iter(
+      grain.MapDataset.source(rows)
+      .map(load)
+      .batch(config.train.global_batch // num_processes)
+      .to_iter_dataset(grain.ReadOptions(
+          num_threads=config.data.num_threads,
+          prefetch_buffer_size=config.data.prefetch)))
+
+
+def eval_batches(
+    split: Split,
+    make_example: MakeExample,
+    *,
+    batch: int,
+    process: int = 0,
+    num_processes: int = 1,
+):
+  """Yields this process's share of a split in record order, once.
+
+  Every batch has `batch` rows: the last one repeats a study under a False
+  `example_mask`, so that all processes take the same number of steps. All
+  series of a study are used, up to data.max_series. Adds `record`, [batch].
+  """
+  config = make_example.config
+  largest = int(split.index["num_series"].max())
+  series = min(largest, config.data.max_series)
+  total = len(split.source)
+  rows = -(-total // (batch * num_processes)) * batch
+
+  def load(place: int) -> dict[str, np.ndarray]:
+    record = place + process * rows
+    example = make_example(split.source[min(record, total - 1)], series)
+    return example | {"example_mask": np.bool_(record < total),
+                      "record": np.int64(min(record, total - 1))}
+
+  yield from iter(
+      grain.MapDataset.range(rows)
+      .map(load)
+      .batch(batch)
+      .to_iter_dataset(grain.ReadOptions(
+          num_threads=config.data.num_threads,
+          prefetch_buffer_size=config.data.prefetch)))

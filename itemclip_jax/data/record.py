@@ -1,0 +1,224 @@
+"""A stored study: its features, the contract of its voxels, how to open a set.
+
+A built data set is a folder with
+
+    contract.json   what was done to every volume (`Contract`)
+    findings.json   label columns in order, and the prompts of each
+    index.npz       "<split>/<name>" arrays, one entry a record (`INDEX`)
+    <records>/      ArrayRecord shards; `records` stands in contract.json
+    ingest.jsonl    what was left out while building, and why
+
+so that sampling needs no read of a record. TensorFlow is not involved.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+SCHEMA_VERSION = 1
+
+# Arrays of index.npz, all [number of records of the split].
+INDEX = ("study_id", "patient_id", "num_series", "num_items", "normal")
+
+# Features that only evaluation reads.
+GROUND_TRUTH = ("lesion_mask", "item_visible", "item_finding")
+
+_TEXTS = {"study_id", "patient_id", "series_names", "orientation", "source",
+          "items"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contract:
+  """What was done to every volume of a set; training and serving compare it.
+
+  The fields that describe the set rather than its voxels do not take part in
+  the comparison, so a model may be tested on another set of the same contract.
+  """
+  schema_version: int = SCHEMA_VERSION
+  modality: Literal["MRI", "CT"]
+  dtype: Literal["uint8", "int16"]
+  intensity: str                      # what a stored number means
+  window: tuple[float, float] | None = None     # centre, width; CT only
+  orientation: dict[str, str]         # plane -> directions of +d, +h, +w
+  resize: tuple[int, int, int]        # D, H, W before the centre crop
+  shape: tuple[int, int, int]         # D, H, W as stored
+  spacing_mm: tuple[float, float, float] | None = None  # None: as it comes
+  dataset: str = dataclasses.field(compare=False)
+  records: str = dataclasses.field(compare=False)  # folder of the shards
+  recipe: dict[str, Any] = dataclasses.field(compare=False)  # build options
+
+  def require_same(self, other: "Contract", *, here: str, there: str):
+    """Raises unless both describe the same voxels, naming both sides."""
+    ours, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
+    differ = [
+        f"{f.name} is {ours[f.name]!r} in {here} but {theirs[f.name]!r} in "
+        f"{there}" for f in dataclasses.fields(self)
+        if f.compare and ours[f.name] != theirs[f.name]]
+    if differ:
+      raise ValueError(f"The preprocessing differs: {'; '.join(differ)}. "
+                       "Rebuild one of the two with the other's options.")
+
+  def to_dict(self) -> dict[str, Any]:
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_dict(cls, raw: dict[str, Any], where: str) -> "Contract":
+    """Reads what `to_dict` wrote; `where` names the source in errors."""
+    if raw.get("schema_version") != SCHEMA_VERSION:
+      raise ValueError(
+          f"{where} has record schema {raw.get('schema_version')}, this code "
+          f"reads {SCHEMA_VERSION}; rebuild it with data_pipelines.prepare.")
+    fields = {f.name for f in dataclasses.fields(cls)}
+    if raw.keys() != fields:
+      raise ValueError(
+          f"{where} has the settings {sorted(raw)}, want {sorted(fields)}; "
+          "rebuild it with data_pipelines.prepare.")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v
+                  for k, v in raw.items()})
+
+
+def features(dtype=np.uint8) -> tfds.features.FeaturesDict:
+  """One study. S series, F findings, n items; axes may differ by record.
+
+  Voxels are stored as bytes: the default encoding reads ten times slower.
+  """
+  tensor, text = tfds.features.Tensor, tfds.features.Text
+  texts = lambda: tfds.features.Sequence(text())
+  # Flat, because TFDS cannot read back an array of several unknown sizes that
+  # has fewer bytes than axes; `Source` restores the shape.
+  flat = lambda: tensor(shape=(None,), dtype=np.uint8, encoding="bytes")
+  return tfds.features.FeaturesDict({
+      "study_id": text(),
+      "patient_id": text(),
+      "volume": tensor(                   # [S, D, H, W]
+          shape=(None,) * 4, dtype=dtype, encoding="bytes"),
+      "series_names": texts(),            # [S]
+      "affine": tensor(shape=(None, 4, 4), dtype=np.float32),  # (d,h,w)->RAS mm
+      "orientation": texts(),             # [S] directions of +d, +h, +w
+      "source_spacing_mm": tensor(shape=(None, 3), dtype=np.float32),
+      "source": texts(),                  # [S] path below the raw archive
+      "items": texts(),                   # [n]
+      "normal": np.bool_,
+      "labels": tensor(shape=(None,), dtype=np.int8),  # [F], -1 = unknown
+      # Ground truth of phantoms; empty arrays elsewhere.
+      "lesion_mask": flat(),     # [S, D, H, W], k + 1 on the voxels of items[k]
+      "item_visible": flat(),    # [n, S], 1 = this series shows the item
+      "item_finding": tensor(shape=(None,), dtype=np.int32),  # [n], -1 = none
+  })
+
+
+class Source:
+  """Random access to the studies of one split; safe to read from threads."""
+
+  def __init__(self, folder: pathlib.Path, split: str, *,
+               ground_truth: bool = True, only: tuple[str, ...] = ()):
+    builder = tfds.builder_from_directory(folder)
+    # TFDS's own partial decoding needs TensorFlow; a smaller dict does not.
+    self._features = tfds.features.FeaturesDict({
+        name: feature for name, feature in builder.info.features.items()
+        if (not only or name in only)
+        and (ground_truth or name not in GROUND_TRUTH)})
+    self._source = builder.as_data_source(
+        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    if not 0 <= index < len(self):
+      raise IndexError(f"Record {index} of {len(self)}.")
+    study = self._features.deserialize_example_np(self._source[index])
+    for name in study.keys() & _TEXTS:
+      study[name] = _decoded(study[name])
+    if {"lesion_mask", "volume"} <= study.keys():
+      S, *voxels = study["volume"].shape  # no ground truth: [0, ...]
+      study["lesion_mask"] = study["lesion_mask"].reshape(-1, *voxels)
+      study["item_visible"] = study["item_visible"].reshape(-1, S)
+    return study
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """One split of a built set, opened.
+
+  Attributes:
+    source: len() and [i] -> features of one study, texts as str.
+    index: the arrays named in `INDEX`, in record order.
+    contract: what was done to the voxels.
+    findings: name -> {"prompts": [...], "label": column}, in column order.
+  """
+  source: Source
+  index: dict[str, np.ndarray]
+  contract: Contract
+  findings: dict[str, dict[str, Any]]
+
+
+def open_split(root, split: str, *, ground_truth: bool = True) -> Split:
+  """Opens one split of the set that `data_pipelines.prepare` made in `root`.
+
+  Args:
+    root: the folder given to prepare as --out.
+    split: e.g. "train".
+    ground_truth: False skips decoding what only evaluation needs.
+
+  Raises:
+    FileNotFoundError: the folder is missing or unfinished.
+    ValueError: another schema version, or no such split, or an empty one.
+  """
+  root = pathlib.Path(root)
+  contract = read_contract(root)
+  with np.load(_required(root, "index.npz")) as stored:
+    splits = sorted({name.split("/")[0] for name in stored})
+    if split not in splits:
+      raise ValueError(f"The data set at {root} has no split {split!r}; it has "
+                       f"{', '.join(splits)}.")
+    index = {name: stored[f"{split}/{name}"] for name in INDEX}
+  if not len(index["study_id"]):
+    raise ValueError(f"Split {split!r} of {root} holds no study; build it "
+                     "again with more.")
+  source = Source(root / contract.records, split, ground_truth=ground_truth)
+  if len(source) != len(index["study_id"]):
+    raise ValueError(
+        f"Split {split!r} of {root} has {len(source)} records but its index "
+        f"{len(index['study_id'])}; delete the folder and build it again.")
+  return Split(source=source, index=index, contract=contract,
+               findings=read_findings(root))
+
+
+def read_items(root, split: str) -> list[str]:
+  """Returns every item of a split; nothing else of a record is decoded."""
+  root = pathlib.Path(root)
+  source = Source(root / read_contract(root).records, split, only=("items",))
+  return [item for study in source for item in study["items"]]
+
+
+def read_contract(root) -> Contract:
+  """Reads contract.json; see `open_split` for the errors."""
+  path = _required(pathlib.Path(root), "contract.json")
+  return Contract.from_dict(json.loads(path.read_text()), str(path))
+
+
+def read_findings(root) -> dict[str, dict[str, Any]]:
+  """Reads findings.json: the label columns, in order."""
+  return json.loads(_required(pathlib.Path(root), "findings.json").read_text())
+
+
+def _required(root: pathlib.Path, name: str) -> pathlib.Path:
+  command = f"python -m data_pipelines.prepare --dataset=NAME --out={root}"
+  if not root.is_dir():
+    raise FileNotFoundError(
+        f"There is no data set at {root}; build one with `{command}`.")
+  if not (root / name).is_file():
+    raise FileNotFoundError(f"The data set at {root} is unfinished, it lacks "
+                            f"{name}; run `{command}` again.")
+  return root / name
+
+
+def _decoded(value):
+  if isinstance(value, bytes):
+    return value.decode()
+  return [v.decode() for v in value]

@@ -1,0 +1,78 @@
+"""Texts -> int32 ids: word pieces of items, characters of series names."""
+
+from collections.abc import Iterable
+import pathlib
+import string
+
+import numpy as np
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 .. 4
+
+_NAME_CODES = {c: i + 1 for i, c in enumerate(string.ascii_lowercase)} | {
+    "_": 27, "+": 28, "-": 29} | {
+    c: 30 + i for i, c in enumerate(string.digits)} | {
+    ".": 40, "*": 41, "(": 42, ")": 43, ",": 44}
+_NAME_OTHER, _NAME_END = 45, 46
+
+
+def series_name_codes(name: str, length: int = 110) -> np.ndarray:
+  """Character codes of a series name, [length] int32.
+
+  Lower-cased, cut to `length - 1`, ended by 46, padded with 0.
+  Source: the series-name encoder of Prima (Lyu et al. 2025).
+  """
+  codes = [_NAME_CODES.get(c, _NAME_OTHER) for c in name.lower()[:length - 1]]
+  out = np.zeros(length, np.int32)
+  out[:len(codes) + 1] = codes + [_NAME_END]
+  return out
+
+
+def train_vocabulary(
+    texts: Iterable[str], path: pathlib.Path, vocab_size: int):
+  """Learns a lower-case word-piece vocabulary and writes tokenizer.json."""
+  tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+  tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+  tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+  # Sorted: the result must depend on the texts, not on their order.
+  tokenizer.train_from_iterator(sorted(texts), trainers.WordPieceTrainer(
+      vocab_size=vocab_size, special_tokens=list(_SPECIAL),
+      show_progress=False))
+  tokenizer.post_processor = processors.TemplateProcessing(
+      single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+  partial = path.with_suffix(".partial")
+  tokenizer.save(str(partial))
+  partial.replace(path)
+
+
+class Tokenizer:
+  """Texts -> [n, max_tokens] int32 ids, 0 = padding.
+
+  Raises:
+    ValueError: the file is missing, or its ids exceed the embedding table.
+  """
+
+  def __init__(self, path: pathlib.Path, *, max_tokens: int, vocab_size: int):
+    if not path.is_file():
+      raise ValueError(f"There is no vocabulary at {path}; train first, or set "
+                       "text.vocabulary to a tokenizer.json.")
+    self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    size = self._tokenizer.get_vocab_size()
+    if size > vocab_size:
+      raise ValueError(f"{path} has {size} word pieces, but text.vocab_size is "
+                       f"{vocab_size}; set it to {size} or more.")
+    if self._tokenizer.token_to_id("[PAD]") != 0:
+      raise ValueError(f"In {path} the id of [PAD] must be 0.")
+    self.max_tokens = max_tokens
+    self._unknown = self._tokenizer.token_to_id("[UNK]")
+    self._tokenizer.enable_truncation(max_tokens)
+    self._tokenizer.enable_padding(length=max_tokens)
+
+  def __call__(self, texts: list[str]) -> np.ndarray:
+    encoded = self._tokenizer.encode_batch(texts)
+    return np.array([e.ids for e in encoded], np.int32)
+
+  def unknown_rate(self, ids: np.ndarray) -> float:
+    """Share of [UNK] among the ids that are not padding."""
+    return float(np.mean(ids[ids != 0] == self._unknown))

@@ -1,0 +1,173 @@
+"""Geometry and intensity of 3-D volumes. Plain NumPy.
+
+A volume travels with its affine A: the patient position in RAS millimetres
+(x to the right, y to the front, z to the head) of voxel (d, h, w) is
+A @ (d, h, w, 1). Every step below that moves voxels returns the new affine, so
+that a position in a stored volume can always be traced to the patient.
+
+The resampling is that of the published evaluation of HLIP (arXiv 2505.21862):
+padding to a square, bilinear in the plane, nearest slice along the depth, a
+centre crop. Voxel centres lie at half indices; nothing is low-pass filtered.
+"""
+
+import dataclasses
+
+import numpy as np
+
+# Percentiles that become 0 and 255 (HLIP's brain MRI scripts).
+LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Volume:
+  """voxels: [D, H, W]; affine: [4, 4] float64, (d, h, w) -> RAS mm."""
+  voxels: np.ndarray
+  affine: np.ndarray
+
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    return self.voxels.shape
+
+  @property
+  def spacing_mm(self) -> np.ndarray:  # [3]
+    return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+
+def rescale(voxels: np.ndarray) -> np.ndarray:
+  """Clips to the two percentiles and maps them to 0..255; float32 out.
+
+  Raises:
+    ValueError: the volume has one value only, or values that are not finite.
+  """
+  voxels = voxels.astype(np.float32)
+  if not np.isfinite(voxels).all():
+    raise ValueError("the volume holds values that are not finite")
+  low, high = np.percentile(voxels, (LOW_PERCENTILE, HIGH_PERCENTILE))
+  if low == high:  # e.g. a small object on an empty ground
+    low, high = voxels.min(), voxels.max()
+  if low == high:
+    raise ValueError("the volume is constant")
+  np.clip(voxels, low, high, out=voxels)
+  voxels -= np.float32(low)
+  voxels *= np.float32(255.0 / (high - low))
+  return voxels
+
+
+def pad_to_square(volume: Volume, fill: float = 0.0) -> Volume:
+  """Pads height or width, half on each side, until they are equal."""
+  D, H, W = volume.shape
+  side = max(H, W)
+  if H == W:
+    return volume
+  top, left = (side - H) // 2, (side - W) // 2
+  voxels = np.pad(
+      volume.voxels,
+      ((0, 0), (top, side - H - top), (left, side - W - left)),
+      constant_values=fill)
+  return _moved(volume, voxels, offset=(0, -top, -left))
+
+
+def resize(volume: Volume, shape: tuple[int, int, int]) -> Volume:
+  """Nearest slices along depth, bilinear in the plane; float32 out."""
+  ratio = np.divide(volume.shape, shape)  # old voxels per new voxel
+  slices = ((np.arange(shape[0]) + 0.5) * ratio[0]).astype(int)
+  voxels = volume.voxels.astype(np.float32)
+  if shape[0] != volume.shape[0]:
+    voxels = voxels[slices]
+  voxels = _bilinear(_bilinear(voxels, shape[1], axis=1), shape[2], axis=2)
+  # Centre of new voxel i lies at (i + 1/2) * ratio - 1/2 of the old index.
+  return _moved(volume, voxels, offset=ratio / 2 - 0.5, scale=ratio)
+
+
+def centre_crop(volume: Volume, shape: tuple[int, int, int]) -> Volume:
+  """Cuts the middle out; a volume smaller than `shape` is an error."""
+  start = [(have - want) // 2 for have, want in zip(volume.shape, shape)]
+  if min(start) < 0:
+    raise ValueError(f"Cannot crop {shape} from a volume of {volume.shape}; "
+                     "resize to at least that shape first.")
+  box = tuple(slice(s, s + n) for s, n in zip(start, shape))
+  return _moved(volume, volume.voxels[box], offset=start)
+
+
+def conform(
+    volume: Volume,
+    *,
+    resize_to: tuple[int, int, int],
+    shape: tuple[int, int, int],
+) -> Volume:
+  """Raw intensities on the scanner's grid -> uint8 on the contract's grid."""
+  volume = dataclasses.replace(volume, voxels=rescale(volume.voxels))
+  volume = centre_crop(resize(pad_to_square(volume), resize_to), shape)
+  return dataclasses.replace(
+      volume, voxels=np.rint(volume.voxels).astype(np.uint8))
+
+
+def sample_labels(
+    labels: Volume,
+    *,
+    shape: tuple[int, int, int],
+    affine: np.ndarray,  # [4, 4] of the wanted grid
+) -> np.ndarray:         # `shape`, dtype of the labels
+  """Nearest-neighbour label map on another grid; 0 outside of it."""
+  to_source = np.linalg.inv(labels.affine) @ affine
+  axes = np.ogrid[tuple(slice(n) for n in shape)]
+  index = []
+  for row, size in zip(to_source[:3], labels.shape):
+    # Leaving zeros out keeps the arrays small where axes run in parallel.
+    at = row[3] + sum(r * a for r, a in zip(row, axes) if r)
+    at = np.floor(at + 0.5).clip(-1, size)
+    index.append(at.astype(np.int32) + 1)     # 0 and size + 1: the padding
+  return np.pad(labels.voxels, 1)[tuple(index)]
+
+
+def token_grid(
+    shape: tuple[int, int, int], patch: tuple[int, int, int]
+) -> tuple[int, int, int]:
+  """Tokens along depth, height and width; the patch must tile the volume."""
+  if any(n % p for n, p in zip(shape, patch)):
+    raise ValueError(f"Patch {patch} does not tile a volume of {shape}; "
+                     "choose divisors.")
+  return tuple(n // p for n, p in zip(shape, patch))
+
+
+def token_boxes(
+    shape: tuple[int, int, int], patch: tuple[int, int, int]
+) -> np.ndarray:  # [d*h*w, 3, 2]
+  """Stored voxels that each token covers, as (start, stop) per axis.
+
+  Tokens come in row-major order of their grid, as the patch embedding
+  flattens them: depth slowest, width fastest.
+  """
+  grid = np.indices(token_grid(shape, patch)).reshape(3, -1).T  # [d*h*w, 3]
+  return np.stack([grid * patch, (grid + 1) * patch], axis=-1)
+
+
+def token_coverage(
+    mask: np.ndarray,              # [S, D, H, W] bool
+    patch: tuple[int, int, int],
+) -> np.ndarray:                   # [S, d*h*w] float32
+  """Share of each token's voxels that lie in the mask."""
+  d, h, w = token_grid(mask.shape[1:], patch)
+  p, q, r = patch
+  blocks = mask.reshape(len(mask), d, p, h, q, w, r)
+  return blocks.mean(axis=(2, 4, 6), dtype=np.float32).reshape(len(mask), -1)
+
+
+def _bilinear(x: np.ndarray, size: int, axis: int) -> np.ndarray:
+  """Linear interpolation along one axis; the border is replicated."""
+  have = x.shape[axis]
+  if have == size:
+    return x
+  at = np.clip((np.arange(size) + 0.5) * have / size - 0.5, 0, have - 1)
+  low = np.minimum(at.astype(int), max(have - 2, 0))
+  high = np.minimum(low + 1, have - 1)
+  weight = (at - low).astype(np.float32)
+  weight = weight.reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+  return x.take(low, axis) * (1 - weight) + x.take(high, axis) * weight
+
+
+def _moved(volume: Volume, voxels, *, offset, scale=(1, 1, 1)) -> Volume:
+  """New voxels whose index i lies at `scale * i + offset` of the old one."""
+  step = np.diag([*np.asarray(scale, float), 1.0])
+  step[:3, 3] = offset
+  return Volume(voxels=voxels, affine=volume.affine @ step)

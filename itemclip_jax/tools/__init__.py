@@ -1,0 +1,1 @@
+"""Command lines around a run: looking at it, measuring it, explaining it."""

@@ -1,0 +1,121 @@
+"""`--mode=eval`: measures the newest checkpoint, beside the untrained model.
+
+Leaves `results.json` and, for every picture of the report, an .npz of arrays
+under `figures/`.
+"""
+
+import dataclasses
+import pathlib
+
+import jax
+import numpy as np
+import tqdm
+
+from itemclip_jax import evaluators
+from itemclip_jax.config import schema
+from itemclip_jax.data import loader, record
+from itemclip_jax.evaluators import embed
+from itemclip_jax.evaluators.context import Context, Result
+from itemclip_jax.parallel import multihost
+from itemclip_jax.train import setup
+from itemclip_jax.train.checkpoint import Checkpoints
+from itemclip_jax.train.writer import write_json
+
+# Numbers of the untrained model that stand beside the trained one's.
+_UNTRAINED = {"zeroshot_auc/mean_tcsim": "zeroshot_auc/mean_untrained",
+              "pointing/top1": "pointing/untrained",
+              "segmentation/iou": "segmentation/iou_untrained"}
+
+# What the device needs of a batch.
+_INPUTS = ("volume", "series_mask", "series_names")
+
+
+def evaluate(config: schema.Config, mesh, workdir: pathlib.Path) -> dict:
+  """Runs config.eval.evaluators on the test split; returns results.json.
+
+  Raises:
+    ValueError: there is no checkpoint, or it was trained on volumes prepared
+      differently.
+  """
+  if jax.process_count() > 1:
+    raise ValueError(f"Evaluation runs in one process, got "
+                     f"{jax.process_count()}; start it on one host.")
+  run = setup.make_run(config, mesh, workdir, training=False)
+  checkpoints = Checkpoints(workdir, config.train.keep)
+  step = checkpoints.latest()
+  if step is None:
+    raise ValueError(f"There is no checkpoint in {workdir}; train first, with "
+                     "--mode=train.")
+  stored = record.Contract.from_dict(checkpoints.meta(step)["contract"],
+                                     f"checkpoint {step}")
+  run.contract.require_same(stored, here=config.data.root,
+                            there=f"the checkpoint of step {step}")
+  trained = checkpoints.restore(step, run.abstract_state(), mesh).params
+  checkpoints.close()
+
+  split = record.open_split(config.data.root, config.data.test_split)
+  encoder = embed.Encoder(run.model, run.window, run.dtype)
+  with jax.set_mesh(mesh):
+    ours = _measure(run, split, encoder, trained, "trained model")
+    base = _measure(run, split, encoder, run.init().params, "untrained model")
+  results = {name: r for e in ours for name, r in e.results()}
+  for name, result in (pair for e in base for pair in e.results()):
+    if name in _UNTRAINED:
+      results[_UNTRAINED[name]] = result
+    elif name.startswith("zeroshot_auc/tcsim/"):
+      results[name.replace("/tcsim/", "/untrained/")] = result
+  _save_examples(workdir / "figures", [x for e in ours for x in e.examples()])
+  report = {k: dataclasses.asdict(v) for k, v in results.items()}
+  write_json(workdir / "results.json", report)
+  _print_means(results)
+  return report
+
+
+def _measure(run: setup.Run, split, encoder, params, what: str) -> list:
+  """Shows every evaluator the whole split once."""
+  ids, owner = embed.prompt_ids(run.make_example.tokenize, split.findings)
+  context = Context(
+      config=run.config, encoder=encoder, texts=encoder.texts(params, ids),
+      owner=owner, findings=tuple(split.findings),
+      prompts=tuple(f["prompts"][0] for f in split.findings.values()))
+  running = [evaluators.make(name, context)
+             for name in run.config.eval.evaluators]
+  batch_size = run.config.eval.batch
+  batches = loader.eval_batches(split, run.make_example, batch=batch_size)
+  for batch in tqdm.tqdm(batches, desc=f"eval, {what}", unit="batch",
+                         total=-(-len(split.source) // batch_size)):
+    _require(batch, running, run.config)
+    batch["patient_id"] = split.index["patient_id"][batch["record"]]
+    batch["study_id"] = split.index["study_id"][batch["record"]]
+    inputs = multihost.to_global({k: batch[k] for k in _INPUTS}, run.mesh)
+    encoded = encoder.studies(params, *(inputs[k] for k in _INPUTS))
+    scores = jax.device_get(encoder.scores(params, encoded, context.texts))
+    for evaluator in running:
+      evaluator.update(batch, encoded, scores)
+  return running
+
+
+def _require(batch, running, config):
+  for evaluator in running:
+    if missing := [k for k in evaluator.REQUIRES if k not in batch]:
+      raise ValueError(
+          f"{type(evaluator).__module__} needs {missing}, which the data set in "
+          f"{config.data.root} does not hold; leave it out of "
+          "config.eval.evaluators.")
+
+
+def _save_examples(folder: pathlib.Path, examples: list[dict]):
+  folder.mkdir(parents=True, exist_ok=True)
+  for old in folder.glob("attention_*"):
+    old.unlink()
+  for i, example in enumerate(examples):
+    np.savez_compressed(folder / f"attention_{i:02d}.npz", **example)
+
+
+def _print_means(results: dict[str, Result]):
+  for name, r in results.items():
+    if name.count("/") > 1:
+      continue
+    interval = "" if r.ci95 is None else (
+        f"  (95 % interval {r.ci95[0]:.3f} to {r.ci95[1]:.3f})")
+    print(f"{name:32s} {r.value:.3f}{interval}  n={r.n}")

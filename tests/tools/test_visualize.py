@@ -1,0 +1,132 @@
+"""The attention figure: geometry, labels, and what it refuses."""
+
+import io
+
+from matplotlib.text import Text
+import numpy as np
+import pytest
+
+from itemclip_jax.tools import visualize
+
+PATCH = (2, 4, 4)
+GRID = (3, 4, 5)                                   # d, h, w
+SHAPE = tuple(g * p for g, p in zip(GRID, PATCH))  # D, H, W
+
+
+def _study(num_series=3):
+  rng = np.random.default_rng(0)
+  attention = rng.uniform(0, 1e-3, (num_series, *GRID))
+  attention[1, 2, 1, 3] = 0.5
+  lesion = np.zeros((num_series, *SHAPE), bool)
+  lesion[:, 1, 4:8, 12:16] = True
+  volume = rng.integers(50, 200, (num_series, *SHAPE)).astype(np.uint8)
+  names = [f"AX_T{s + 1}" for s in range(num_series)]
+  return dict(volume=volume, series_names=names, attention=attention,
+              patch=PATCH, lesion_mask=lesion, text="A lesion.", score=0.25)
+
+
+def _texts(figure):
+  return [t.get_text() for t in figure.findobj(Text)]
+
+
+def test_most_attended_series_comes_first_with_its_share():
+  study = _study()
+  study["visible"] = np.array([False, True, False])
+  texts = _texts(visualize.attention_figure(**study))
+  share = study["attention"][1].sum() / study["attention"].sum()
+  first = texts.index("1 AX_T2")
+  assert texts[first + 1] == f"{share:.0%} of attention"
+  assert texts[first + 2] == "shows the lesion"
+  assert "“A lesion.”" in texts
+  assert any("score 0.250" in t for t in texts)
+  assert "slice 5 · top token" in texts and "slice 1 · lesion" in texts
+
+
+def test_box_outlines_the_top_token_only_where_it_is():
+  figure = visualize.attention_figure(**_study())
+  boxes = [(i, p.get_bbox().bounds) for i, a in enumerate(figure.axes)
+           for p in a.patches]
+  # Token (2, 1, 3): rows 4..8, columns 12..16; slices 4 and 5 of series 1.
+  assert boxes and all(b == (11.5, 3.5, 4, 4) for _, b in boxes)
+  assert all(i < 4 for i, _ in boxes)  # the first row alone
+
+
+def test_padding_series_are_left_out_and_the_rest_counted():
+  study = _study(num_series=4)
+  study["series_names"][3] = ""
+  study["attention"][3] = 0
+  texts = _texts(visualize.attention_figure(**study, max_series=2))
+  assert not any(t.startswith(("3 ", "4 ")) for t in texts)
+  assert any("1 further series not shown" in t for t in texts)
+
+
+@pytest.mark.parametrize("score, shown", [(np.nan, "undefined"), (None, "")])
+def test_a_score_may_be_undefined_or_absent(score, shown):
+  study = _study() | dict(score=score, lesion_mask=None)
+  figure = visualize.attention_figure(**study)
+  assert any(t.startswith(f"score {shown}".strip()) for t in _texts(figure)
+             ) == bool(shown)
+  figure.savefig(io.BytesIO(), format="png", dpi=30)
+
+
+def test_attention_of_zero_can_be_drawn():
+  study = _study()
+  study["attention"][:] = 0
+  figure = visualize.attention_figure(**study)
+  assert any("100% attends to nothing" in t for t in _texts(figure))
+  figure.savefig(io.BytesIO(), format="png", dpi=30)
+
+
+def test_upsampling_keeps_token_centres_constants_and_range():
+  rng = np.random.default_rng(0)
+  odd = (3, 3, 3)                                  # a centre voxel exists
+  grid = rng.random((2, 3, 4))
+  up = visualize.upsample(grid, odd, list(range(6)))
+  assert up.shape == (6, 9, 12)
+  np.testing.assert_allclose(up[1::3, 1::3, 1::3], grid)
+  assert up.min() >= grid.min() and up.max() <= grid.max()
+  flat = visualize.upsample(np.full((2, 3, 4), 0.3), odd, [0, 5])
+  np.testing.assert_allclose(flat, 0.3)
+
+
+def test_slices_hold_the_top_token_and_the_lesion_before_others():
+  attention = np.zeros((6, 2, 2))
+  attention[4] = 1.0                               # slices 8 and 9, centre 9
+  lesion = np.zeros((12, 4, 4), bool)
+  lesion[2, :2] = lesion[3, :1] = True
+  pick = lambda n, tissue=np.ones(12, bool): visualize.pick_slices(
+      attention, (2, 2, 2), lesion, n, tissue=tissue)
+  assert pick(1) == [9] and pick(2) == [2, 9]
+  assert pick(4) == [2, 7, 9, 11]                  # neighbouring tokens
+  assert pick(4, np.arange(12) < 10) == [2, 5, 7, 9]  # 11 shows no anatomy
+  assert pick(99) == list(range(12))
+
+
+def test_edges_follow_the_affine():
+  affine = np.diag([0.0, 0.0, 0.0, 1.0])
+  affine[2, 0], affine[1, 1], affine[0, 2] = 5.0, -1.0, -1.0
+  # Axial, radiological: the left edge of the picture is the patient's right.
+  assert visualize.edge_letters(affine, 2) == ("R", "L")
+  assert visualize.edge_letters(affine, 1) == ("A", "P")
+  assert visualize.edge_letters(affine, 0) == ("I", "S")
+  study = _study() | dict(affine=np.stack([affine] * 3))
+  assert {"R", "L", "A", "P"} <= set(_texts(
+      visualize.attention_figure(**study)))
+
+
+def test_pixels_keep_their_millimetres():
+  affine = np.diag([5.0, 2.0, 1.0, 1.0])[[2, 1, 0, 3]]  # rows 2 mm, columns 1
+  figure = visualize.attention_figure(
+      **_study() | dict(affine=np.stack([affine] * 3)))
+  assert figure.axes[0].get_aspect() == 2.0
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(patch=(2, 4, 2)), "want \\[S,D,H,W\\]"),
+    (dict(series_names=["one"]), "1 series names"),
+    (dict(series_names=["", "", ""]), "all is padding"),
+    (dict(lesion_mask=np.zeros((3, 1, 1, 1), bool)), "lesion_mask"),
+])
+def test_shapes_that_do_not_fit_are_refused(change, message):
+  with pytest.raises(ValueError, match=message):
+    visualize.attention_figure(**_study() | change)
