@@ -31,19 +31,36 @@ def series_name_codes(name: str, length: int = 110) -> np.ndarray:
 
 def train_vocabulary(
     texts: Iterable[str], path: pathlib.Path, vocab_size: int):
-  """Learns a lower-case word-piece vocabulary and writes tokenizer.json."""
-  tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
-  tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-  tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-  # Sorted: the result must depend on the texts, not on their order.
-  tokenizer.train_from_iterator(sorted(texts), trainers.WordPieceTrainer(
-      vocab_size=vocab_size, special_tokens=list(_SPECIAL),
+  """Learns a lower-case word-piece vocabulary and writes tokenizer.json.
+
+  The result depends on the texts alone, not on their order.
+  """
+  texts = list(texts)
+  learner = _word_pieces({})
+  normalise = learner.normalizer.normalize_str
+  split = learner.pre_tokenizer.pre_tokenize_str
+  # The trainer numbers inner letters as a hash table yields them, and its ties
+  # fall by number: every run would learn other pieces. So they are given first.
+  inner = sorted({"##" + letter for text in texts
+                  for word, _ in split(normalise(text)) for letter in word[1:]})
+  learner.train_from_iterator(texts, trainers.WordPieceTrainer(
+      vocab_size=vocab_size, special_tokens=[*_SPECIAL, *inner],
       show_progress=False))
+  tokenizer = _word_pieces(learner.get_vocab())
+  tokenizer.add_special_tokens(list(_SPECIAL))
   tokenizer.post_processor = processors.TemplateProcessing(
       single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
   partial = path.with_suffix(".partial")
   tokenizer.save(str(partial))
   partial.replace(path)
+
+
+def _word_pieces(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+  tokenizer = tokenizers.Tokenizer(
+      models.WordPiece(vocabulary, unk_token="[UNK]"))
+  tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+  tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+  return tokenizer
 
 
 class Tokenizer:

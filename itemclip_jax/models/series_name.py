@@ -39,8 +39,10 @@ class SeriesNameEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, codes: jax.Array) -> jax.Array:  # [G, L] -> [G, width]
+    # N(0, 1) as in torch: names that differ in one letter must differ early.
     letters = nn.Embed(NUM_CODES, self.width - _POSITION_WIDTH,
-                       dtype=self.dtype, name="letters")(codes)
+                       dtype=self.dtype, name="letters",
+                       embedding_init=nn.initializers.normal(1.0))(codes)
     table = jnp.asarray(interleaved_sincos(_POSITION_ROWS, _POSITION_WIDTH),
                         letters.dtype)
     G, L = codes.shape

@@ -18,7 +18,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices=None) -> jax.sharding.Mesh:
   devices = jax.devices() if devices is None else devices
   sizes = [data, fsdp]
   if sizes.count(-1) == 1:
-    sizes[sizes.index(-1)] = len(devices) // -(data * fsdp)
+    sizes[sizes.index(-1)] = len(devices) // max(-data * fsdp, 1)
   if sizes[0] * sizes[1] != len(devices) or min(sizes) < 1:
     raise ValueError(f"Mesh data={data}, fsdp={fsdp} does not tile "
                      f"{len(devices)} devices; set mesh.data and mesh.fsdp.")

@@ -3,8 +3,8 @@
     python -m itemclip_jax.tools.report --workdir=runs/demo
 
 reads what training and evaluation left in the run directory (`results.json`,
-`metrics.jsonl`, `final.json`, `config.json`, `figures/attention_*.png` with
-`figures/captions.json`) and writes `report.html` there. The page needs no
+`metrics.jsonl`, `final.json`, `config.json`, `figures/attention_*.npz`, which it
+draws) and writes `report.html` there. The page needs no
 script and no other file, so it can be mailed or printed. What is missing is
 named on the page and left out; what is undefined is called undefined.
 """
@@ -20,6 +20,7 @@ from absl import flags
 import jinja2
 
 from itemclip_jax.tools import curves
+from itemclip_jax.tools import visualize
 
 TEMPLATE = pathlib.Path(__file__).with_name("report.html")
 FIGURE_DPI = 144                  # twice a CSS pixel's 72: sharp when printed
@@ -80,6 +81,8 @@ def build(workdir: pathlib.Path) -> pathlib.Path:
     raise FileNotFoundError(f"{workdir} is no directory; give that of a run.")
   results = _read_json(workdir / "results.json")
   config = _read_json(workdir / "config.json")
+  if config:
+    visualize.draw_examples(workdir)
   environment = jinja2.Environment(
       autoescape=True, trim_blocks=True, lstrip_blocks=True,
       undefined=jinja2.StrictUndefined)

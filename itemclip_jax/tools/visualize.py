@@ -6,15 +6,24 @@ study (so a series that is ignored stays grey), the white box that token, the
 cyan line the annotated lesion. Planes are shown as they are stored, which is
 the radiological convention for axial ones; with an affine the edges carry
 patient directions.
+
+    python -m itemclip_jax.tools.visualize --workdir=runs/demo
+
+draws every `figures/attention_*.npz` that evaluation left in a run directory.
 """
 
+import json
+import pathlib
 import textwrap
 
+from absl import app
+from absl import flags
 from matplotlib import colors
 from matplotlib import patches
 from matplotlib import patheffects
 from matplotlib.figure import Figure
 import numpy as np
+import tqdm
 
 PANEL_INCHES = 1.9
 LABEL_INCHES = 1.75                # column of series names, left of the panels
@@ -62,6 +71,33 @@ def attention_figure(
   _label_facts(figure, score, attention, len(real) - len(order))
   _label_foot(figure, lesion_mask is not None)
   return figure
+
+
+def draw_examples(workdir: pathlib.Path) -> list[pathlib.Path]:
+  """Draws what evaluation kept; returns the PNGs, captions.json beside them.
+
+  Every picture is the first lesion of its kind in the test split, hit or miss.
+  """
+  folder = workdir / "figures"
+  config = json.loads((workdir / "config.json").read_text())
+  drawn, captions = [], {}
+  for path in tqdm.tqdm(sorted(folder.glob("attention_*.npz")),
+                        desc="pictures", unit="study"):
+    with np.load(path) as x:
+      figure = attention_figure(
+          x["volume"], [str(name) for name in x["series_names"]],
+          x["attention"], tuple(config["vision"]["patch"]),
+          text=str(x["text"]), score=float(x["score"]),
+          lesion_mask=x["lesion_mask"], visible=x["visible"],
+          affine=x["affine"])
+      captions[path.stem + ".png"] = (
+          f"{x['finding']}: the most attended token "
+          f"{'lies on' if x['hit'] else 'misses'} the lesion "
+          f"(study {x['study_id']}).")
+    drawn.append(path.with_suffix(".png"))
+    figure.savefig(drawn[-1], dpi=110)
+  (folder / "captions.json").write_text(json.dumps(captions, indent=2))
+  return drawn
 
 
 def upsample(
@@ -288,3 +324,16 @@ def _check_shapes(volume, series_names, attention, patch, lesion_mask):
                      f"{volume.shape}.")
   if not any(series_names):
     raise ValueError("Every series name is empty, so all is padding.")
+
+
+def main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+  for path in draw_examples(pathlib.Path(flags.FLAGS.workdir)):
+    print(path)
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("workdir", None, "Run directory that was evaluated.")
+  flags.mark_flag_as_required("workdir")
+  app.run(main)

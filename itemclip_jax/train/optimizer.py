@@ -22,6 +22,7 @@ MAX_LOG_SCALE = 4.605170185988092  # ln 100
 def schedule(base: float, warmup_steps: int, total_steps: int):
   """Returns step -> learning rate."""
   def rate(step):
+    step = 1.0 * step  # a division of int32 would be float32 even under x64
     warm = base * (step + 1) / max(warmup_steps, 1)
     share = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
     cosine = base * 0.5 * (1 + jnp.cos(jnp.pi * share))

@@ -1,5 +1,7 @@
 """Item cross-attention against the published layer: values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from itemclip_jax.models.item_attention import ItemAttention
 from itemclip_jax.ops import attention, item_pairs
 from tests.parity import torch_names
 from tests.parity.compare import assert_close, assert_trees_close
+from tests.parity.compile import jit
 
 FAMILY = "crossattn_"
 
@@ -31,6 +34,14 @@ def _forward(model, params, q, k, v, keep):
   return item_pairs.pool(weights, tokens.value, out), weights
 
 
+@functools.partial(jit, static_argnums=0)
+def _gradients(model, params, q, kv, keep, cotangent):
+  def total(params, q, kv):
+    pooled, weights = _forward(model, params, q, kv, kv, keep)
+    return jnp.sum(pooled * cotangent), (pooled, weights)
+  return jax.grad(total, (0, 1, 2), has_aux=True)(params, q, kv)
+
+
 @pytest.mark.parametrize("case", ["nomask", "mask"])
 def test_item_attention_agrees(data, case):
   with jax.enable_x64(data["in.q"].dtype == np.float64):
@@ -38,17 +49,14 @@ def test_item_attention_agrees(data, case):
     model = ItemAttention(int(data["cfg.dim"]), heads)
     convert = lambda prefix: torch_names.item_attention(
         torch_names.under(data, prefix), heads)
-    params = convert("param")
     keep = data["in.keep_mask"].astype(bool) if case == "mask" else None
+    grads, (pooled, weights) = _gradients(
+        model, convert("param"), data["in.q"], data["in.kv"], keep,
+        data["in.cotangent"])
 
-    def total(params, q, kv):
-      pooled, weights = _forward(model, params, q, kv, kv, keep)
-      return jnp.sum(pooled * data["in.cotangent"]), (pooled, weights)
-
-    grads, (pooled, weights) = jax.grad(total, (0, 1, 2), has_aux=True)(
-        params, data["in.q"], data["in.kv"])
     assert_close(pooled, data[f"out.{case}.output"], "output")
-    heads_with_slot = jnp.concatenate(
+    weights = np.asarray(weights)
+    heads_with_slot = np.concatenate(
         [weights, 1 - weights.sum(-1, keepdims=True)], axis=-1)
     assert_close(heads_with_slot, data[f"out.{case}.attn_heads"], "attn_heads")
     assert_close(heads_with_slot.mean(1), data[f"out.{case}.attn_avg"],
@@ -62,8 +70,8 @@ def test_values_may_differ_from_keys(data):
   with jax.enable_x64(data["in.q"].dtype == np.float64):
     heads = int(data["cfg.n_head"])
     params = torch_names.item_attention(torch_names.under(data, "param"), heads)
+    model = ItemAttention(int(data["cfg.dim"]), heads)
     mask = np.ones(data["in.kv"].shape[:2], bool)
-    pooled = ItemAttention(int(data["cfg.dim"]), heads).apply(
-        {"params": params}, data["in.q"], data["in.kv"], mask,
-        data["in.v_other"])
+    pooled = jit(model.apply)({"params": params}, data["in.q"], data["in.kv"],
+                              mask, data["in.v_other"])
     assert_close(pooled, data["out.nomask_vdiff.output"], "nomask_vdiff")

@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Everything a user needs, in an environment of its own: ./run.sh help
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+VENV=.venv
+PYTHON=$VENV/bin/python
+STAMP=$VENV/.installed           # digest of the files that name the packages
+
+usage() {
+  cat <<'EOF'
+usage: ./run.sh VERB [ARGUMENTS]
+
+  setup          make .venv and install everything in it; repeatable
+  demo [DIR]     the whole job on an embedded data set, about ten minutes on two
+                 cores: build the data, train, evaluate; DIR/report.html shows
+                 the result (DIR: runs/demo). Run again to go on or reuse.
+  test [ARGS]    the test suite; ARGS go to pytest
+  prepare ...    python -m data_pipelines.prepare ...
+  train ...      python -m itemclip_jax.main --mode=train ...
+  eval ...       python -m itemclip_jax.main --mode=eval ...
+  report ...     python -m itemclip_jax.tools.report ...
+
+ITEMCLIP_EXTRAS=tpu or gpu adds that accelerator's packages to the set-up.
+EOF
+}
+
+fail() {
+  echo "run.sh: $*" >&2
+  exit 2
+}
+
+find_python() {
+  local candidate
+  for candidate in "${ITEMCLIP_PYTHON:-}" python3.11 python3.12 python3.13 \
+      python3 python; do
+    if [[ -n $candidate ]] && "$candidate" -c \
+        'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  fail "found no Python 3.11 or newer; install one or set ITEMCLIP_PYTHON to it."
+}
+
+make_environment() {
+  local python=$1
+  # Distributions may ship Python without ensurepip, which venv needs for pip.
+  if "$python" -c 'import ensurepip' 2>/dev/null; then
+    "$python" -m venv "$VENV"
+  elif "$python" -m pip --version >/dev/null 2>&1; then
+    "$python" -m venv --without-pip "$VENV"
+    "$python" -m pip --python "$PYTHON" install --quiet pip ||
+      fail "$python has no ensurepip and its pip could not install pip into" \
+        "$VENV; install python3-venv, or check the network."
+  else
+    fail "$python has neither ensurepip nor pip; install python3-venv or" \
+      "python3-pip and run this again."
+  fi
+}
+
+setup() {
+  local extras="prepare,test${ITEMCLIP_EXTRAS:+,$ITEMCLIP_EXTRAS}" digest
+  digest="$(cat setup.py constraints.txt | cksum) $extras"
+  if [[ -x $PYTHON && -f $STAMP && $(<"$STAMP") == "$digest" ]]; then
+    return  # nothing changed: no network needed
+  fi
+  [[ -x $PYTHON ]] && "$PYTHON" -m pip --version >/dev/null 2>&1 || {
+    rm -rf "$VENV"
+    make_environment "$(find_python)"
+  }
+  echo "Installing into $VENV (once; about 1.5 GB with all dependencies) ..."
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check \
+      --constraint constraints.txt --editable ".[$extras]" ||
+    fail "the packages could not be installed, see above; this first set-up" \
+      "needs the network and about 2 GB of disk. Run it again, it goes on."
+  echo "$digest" > "$STAMP"
+}
+
+on_cpu_unless_asked() {
+  # Without this, an installed but absent accelerator costs a search and warnings.
+  if [[ -z ${ITEMCLIP_EXTRAS:-} ]]; then
+    export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+  fi
+}
+
+demo() {
+  local dir=${1:-runs/demo}
+  local flags=(--config=configs/demo.py --config.data.root="$dir/data"
+               --workdir="$dir")
+  on_cpu_unless_asked
+  "$PYTHON" -m data_pipelines.prepare --dataset=phantom_brain --out="$dir/data"
+  "$PYTHON" -m itemclip_jax.main "${flags[@]}" --mode=train
+  "$PYTHON" -m itemclip_jax.main "${flags[@]}" --mode=eval
+  "$PYTHON" -m itemclip_jax.tools.report --workdir="$dir"
+}
+
+verb=${1:-help}
+[[ $# -gt 0 ]] && shift
+case $verb in
+  help|-h|--help) usage ;;
+  setup) setup ;;
+  demo) setup; demo "$@" ;;
+  test) setup; on_cpu_unless_asked; exec "$PYTHON" -m pytest "${@:-tests}" ;;
+  prepare) setup; exec "$PYTHON" -m data_pipelines.prepare "$@" ;;
+  train|eval) setup; exec "$PYTHON" -m itemclip_jax.main --mode="$verb" "$@" ;;
+  report) setup; exec "$PYTHON" -m itemclip_jax.tools.report "$@" ;;
+  *) usage >&2; fail "unknown verb '$verb'." ;;
+esac

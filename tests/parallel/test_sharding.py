@@ -1,0 +1,102 @@
+"""Every parameter has a written layout; activations keep theirs."""
+
+import pathlib
+import re
+
+import jax
+from jax.sharding import PartitionSpec as P
+import jax.numpy as jnp
+import pytest
+
+from configs import demo
+from itemclip_jax import objectives
+from itemclip_jax.config import schema
+from itemclip_jax.parallel import sharding
+from itemclip_jax.parallel.mesh import make_mesh
+from itemclip_jax.train import optimizer, step
+from tests import tiny
+
+GOLDEN = pathlib.Path(__file__).with_name("golden_layout.txt")
+HOW_TO_UPDATE = (
+    f"The layout differs from {GOLDEN.name}. If that is meant, write it anew "
+    "with `python -m tests.parallel.test_sharding` and review the difference.")
+
+
+@pytest.fixture(name="state", scope="module")
+def _state():
+  """Shapes of the demo's train state; nothing is computed."""
+  return _abstract_state()
+
+
+def _abstract_state():
+  c = schema.from_config_dict(demo.get_config())
+  return jax.eval_shape(lambda: step.init_state(
+      tiny.model(c), objectives.make(c), optimizer.make_optimizer(c, 10),
+      tiny.init_example(c), c.seed))
+
+
+def test_layout_of_the_demo_on_four_shards_is_the_written_one(state):
+  described = sharding.describe(state.params, fsdp=4) + "\n"
+  assert described == GOLDEN.read_text(), HOW_TO_UPDATE
+
+
+def test_every_rule_is_used(state):
+  paths = [line.split()[0]
+           for line in sharding.describe(state.params, 1).splitlines()]
+  for pattern, _ in sharding.PARAM_RULES:
+    assert any(re.search(pattern, path) for path in paths), pattern
+
+
+def test_a_path_that_no_rule_matches_raises():
+  with pytest.raises(ValueError, match="matches parameter 'tower/gate'"):
+    sharding.param_spec("tower/gate", (8, 8), fsdp=4)
+  with pytest.raises(ValueError, match="must be written down"):
+    sharding.tree_shardings({"gate": jnp.zeros((8, 8))}, make_mesh(2, 4))
+
+
+@pytest.mark.parametrize("path, shape, fsdp, spec", [
+    ("block0/mlp/fc1/kernel", (8, 16), 4, P("fsdp", None)),
+    ("block0/mlp/fc1/kernel", (6, 16), 4, P(None, "fsdp")),  # 6 does not divide
+    ("block0/mlp/fc1/kernel", (6, 10), 4, P()),              # nor does 10
+    ("block0/attention/query/kernel", (6, 12, 8), 4, P(None, "fsdp", None)),
+    ("block0/attention/out/kernel", (2, 4, 8), 4, P(None, None, "fsdp")),
+    ("text_tower/word/embedding", (512, 96), 4, P(None, "fsdp")),
+    ("text_tower/word/embedding", (512, 6), 4, P("fsdp", None)),
+    ("block0/norm1/scale", (64,), 4, P()),
+    ("vision/spatial_position", (4, 4, 4, 96), 4, P()),
+    ("block0/mlp/fc1/kernel", (8, 16), 1, P()),
+])
+def test_an_axis_that_does_not_divide_gives_way(path, shape, fsdp, spec):
+  assert sharding.param_spec(path, shape, fsdp) == spec
+
+
+def test_optimiser_moments_follow_their_parameters(state):
+  layout = sharding.tree_shardings(state, make_mesh(2, 4))
+  name = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+  params = {name(path): (leaf.shape, split.spec) for (path, leaf), split in zip(
+      jax.tree_util.tree_leaves_with_path(state.params),
+      jax.tree.leaves(layout.params))}
+  followed = set()
+  for (path, leaf), split in zip(
+      jax.tree_util.tree_leaves_with_path(state.opt_state),
+      jax.tree.leaves(layout.opt_state)):
+    moment = re.search(r"/(mu|nu)/(.+)$", name(path))
+    if moment:
+      assert (leaf.shape, split.spec) == params[moment[2]]
+      followed.add(moment[2])
+    else:
+      assert split.spec == P() and leaf.shape == ()
+  assert params.keys() - followed == {"vision/spatial_position"}
+
+
+def test_constrain_is_a_no_op_without_a_mesh_and_pins_rows_with_one():
+  x = jnp.zeros((8, 3))
+  assert sharding.constrain(x, ("batch", None)) is x
+  mesh = make_mesh(2, 4)
+  with jax.set_mesh(mesh):
+    pinned = jax.jit(lambda x: sharding.constrain(x, ("batch", None)))(x)
+  assert pinned.sharding.is_equivalent_to(sharding.batch_sharding(mesh), 2)
+
+
+if __name__ == "__main__":
+  GOLDEN.write_text(sharding.describe(_abstract_state().params, fsdp=4) + "\n")

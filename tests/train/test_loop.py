@@ -1,0 +1,217 @@
+"""Whole runs: interrupted, resumed, refused, on other devices, measured."""
+
+import dataclasses
+import json
+import pathlib
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from itemclip_jax.parallel.mesh import make_mesh
+from itemclip_jax.tools import report
+from itemclip_jax.train import checkpoint, evaluate, loop, setup
+from tests.train.conftest import SAVE_EVERY, STEPS
+
+@pytest.fixture(name="straight", scope="module")
+def _straight(config, mesh, tmp_path_factory):
+  """Work directory of a run that nothing disturbed."""
+  workdir = tmp_path_factory.mktemp("straight")
+  loop.train(config, mesh, workdir)
+  return workdir
+
+
+def read(workdir: pathlib.Path, name: str):
+  return json.loads((workdir / name).read_text())
+
+
+def metrics(workdir: pathlib.Path) -> list[dict]:
+  """Lines of metrics.jsonl without what the clock says."""
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [{k: v for k, v in json.loads(line).items()
+           if not k.startswith("time/")} for line in lines]
+
+
+def checkpoints(workdir: pathlib.Path) -> list[int]:
+  return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir()
+                if p.name.isdigit())
+
+
+def record_writes(monkeypatch, before=lambda workdir, step: None) -> list[int]:
+  """Steps that are logged from now on; `before` may raise."""
+  steps = []
+
+  class Recorder(loop.writer_lib.Writer):
+    def __init__(self, workdir, step):
+      super().__init__(workdir, step)
+      self._workdir = workdir
+
+    def __call__(self, step, metrics):
+      before(self._workdir, step)
+      steps.append(step)
+      super().__call__(step, metrics)
+
+  monkeypatch.setattr(loop.writer_lib, "Writer", Recorder)
+  return steps
+
+
+class Interrupted(Exception):
+  """Stands for whatever ends a process."""
+
+
+def interrupt(workdir: pathlib.Path, step: int):
+  """Ends the run two steps after the first save, once that is on disk."""
+  if step < SAVE_EVERY + 1:
+    return
+  for _ in range(200):  # saved in the background: at most 10 s
+    if (workdir / "checkpoints" / str(SAVE_EVERY)).exists():
+      raise Interrupted
+    time.sleep(0.05)
+
+
+def test_a_run_leaves_what_is_promised(straight):
+  final = read(straight, "final.json")
+  assert set(final) == {"step", "loss", "params_sha256", "opt_state_sha256"}
+  assert final["step"] == STEPS and np.isfinite(final["loss"])
+  lines = metrics(straight)
+  assert [line["step"] for line in lines] == list(range(STEPS))
+  assert lines[-1]["loss/total"] == final["loss"]
+  assert checkpoints(straight) == [SAVE_EVERY, STEPS]
+  assert read(straight, "config.json")["train"]["steps"] == STEPS
+
+
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
+    straight, config, mesh, tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    steps = record_writes(patch, interrupt)
+    with pytest.raises(Interrupted):
+      loop.train(config, mesh, tmp_path)
+  assert steps == list(range(SAVE_EVERY + 1))
+  assert not (tmp_path / "final.json").exists()
+
+  steps = record_writes(monkeypatch)
+  loop.train(config, mesh, tmp_path)
+  assert steps == list(range(SAVE_EVERY, STEPS))  # not from the start
+  assert read(tmp_path, "final.json") == read(straight, "final.json")
+  assert metrics(tmp_path) == metrics(straight)
+
+
+def test_a_finished_run_is_left_as_it_is(straight, config, mesh, monkeypatch):
+  before = (straight / "final.json").read_bytes(), metrics(straight)
+  steps = record_writes(monkeypatch)
+  again = loop.train(config, mesh, straight)
+  assert not steps and again["step"] == STEPS
+  assert ((straight / "final.json").read_bytes(), metrics(straight)) == before
+
+
+def test_a_run_of_other_settings_is_refused_in_the_same_directory(
+    straight, config, mesh):
+  other = dataclasses.replace(
+      config, seed=1, loss=dataclasses.replace(config.loss, kta_rate=0.1))
+  with pytest.raises(ValueError, match=(
+      "holds a run with other settings: loss.kta_rate was 0.05, is 0.1; seed "
+      "was 0, is 1. Choose another --workdir")):
+    loop.train(other, mesh, straight)
+
+
+def test_a_state_that_is_not_finite_is_never_saved(
+    config, mesh, tmp_path, monkeypatch):
+  make = loop.jit_step
+
+  def poisoned(run, state):
+    step_fn = make(run, state)
+    def step(state, batch):
+      state, found = step_fn(state, batch)
+      return state.replace(finite=state.finite & (state.step < 2)), found
+    return step
+
+  monkeypatch.setattr(loop, "jit_step", poisoned)
+  with pytest.raises(FloatingPointError, match="before step 3 was not finite"):
+    loop.train(config, mesh, tmp_path)
+  assert not checkpoints(tmp_path)
+  assert not (tmp_path / "final.json").exists()
+
+
+def test_four_devices_train_as_one_does(straight, config, mesh, tmp_path):
+  four = make_mesh(2, 2, jax.devices()[:4])
+  loop.train(config, four, tmp_path)
+  losses = lambda workdir: [m["loss/total"] for m in metrics(workdir)]
+  # float32: the mean over devices adds up in another order.
+  np.testing.assert_allclose(losses(tmp_path), losses(straight), rtol=1e-5)
+  states = []
+  for workdir in (tmp_path, straight):  # both are read on one device
+    run = setup.make_run(config, mesh, workdir, training=True)
+    stored = checkpoint.Checkpoints(workdir)
+    states.append(stored.restore(STEPS, run.abstract_state(), mesh))
+    stored.close()
+  for (path, ours), theirs in zip(
+      jax.tree_util.tree_leaves_with_path(states[0].params),
+      jax.tree.leaves(states[1].params)):
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    # The softmax does not see a key's bias: its gradient is rounding, which
+    # AdamW blows up.
+    if not name.endswith("attention/key/bias"):
+      np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5,
+                                 err_msg=name)
+
+
+def test_the_order_of_events_is_save_fetch_update_log():
+  events = []
+
+  @dataclasses.dataclass
+  class State:
+    step: int
+
+  def data():
+    for n in range(10):
+      events.append(f"fetch {n}")
+      yield n
+
+  def step_fn(state, batch):
+    events.append(f"update {batch}")
+    return State(state.step + 1), {"loss/total": np.float32(batch)}
+
+  state, last = loop.run_steps(
+      State(0), data(), step_fn, put=lambda x: x, total_steps=3, log_every=2,
+      save_every=2, writer=lambda step, _: events.append(f"log {step}"),
+      save=lambda step, state: events.append(f"save {step}={state.step}"))
+  assert state.step == 3 and last["loss/total"] == 2.0
+  assert events == [
+      "fetch 0", "update 0", "log 0", "fetch 1", "update 1", "save 2=2",
+      "fetch 2", "update 2", "log 2", "save 3=3"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step():
+  @dataclasses.dataclass
+  class State:
+    step: int
+
+  with pytest.raises(FloatingPointError, match="loss of step 4 is nan"):
+    loop.run_steps(
+        State(4), iter(range(9)), lambda state, _: (state, {
+            "loss/total": np.float32("nan")}), put=lambda x: x, total_steps=9,
+        log_every=2, save_every=100, writer=None, save=None)
+
+
+def test_the_whole_path_ends_in_a_report(straight, config, mesh):
+  evaluate.evaluate(config, mesh, straight)
+  results = read(straight, "results.json")
+  assert {"zeroshot_auc/mean_tcsim", "zeroshot_auc/mean_global",
+          "zeroshot_auc/mean_untrained", "pointing/top1", "pointing/chance",
+          "pointing/untrained", "pointing/series_top1",
+          "segmentation/iou"} <= results.keys()
+  for name, entry in results.items():
+    assert set(entry) == {"value", "ci95", "n"}, name
+    assert entry["value"] is None or 0.0 <= entry["value"] <= 1.0
+  page = report.build(straight)
+  assert page == straight / "report.html"
+  assert report.number(results["pointing/chance"]["value"]) in page.read_text()
+
+
+def test_measuring_without_a_checkpoint_is_told(straight, config, mesh,
+                                                tmp_path):
+  (tmp_path / "tokenizer.json").write_bytes(
+      (straight / "tokenizer.json").read_bytes())
+  with pytest.raises(ValueError, match="no checkpoint .* train first"):
+    evaluate.evaluate(config, mesh, tmp_path)
