@@ -61,6 +61,9 @@ _OPTIONS = (
     flags.DEFINE_list(
         "resize", None, "D,H,W before the centre crop to --shape, e.g. "
         "48,256,256. (studies)"),
+    flags.DEFINE_string(
+        "intensity", None, "percentiles (HLIP's rule, the default) or median "
+        "(keeps the brightness of tissue whatever the lesion). (studies)"),
     flags.DEFINE_integer("seed", None, "Of the phantom's subjects."),
     flags.DEFINE_integer("num_train", None, "Phantom subjects of train."),
     flags.DEFINE_integer("num_valid", None, "Phantom subjects of valid."),

@@ -31,8 +31,8 @@ VERSION = 1                            # of what a subject looks like
 SHAPE = (24, 48, 48)                   # D, H, W of every stored series
 # Raw grids by the first part of the series name: voxels and mm along R, A, S.
 # Resampling them to SHAPE moves no voxel, only turns axes.
-GRIDS = {"AX": ((48, 48, 24), (4.0, 4.0, 6.67)),
-         "COR": ((48, 24, 48), (4.0, 8.0, 4.0))}
+GRIDS = {"AX": ((48, 48, 24), (3.75, 3.75, 6.25)),
+         "COR": ((48, 24, 48), (3.75, 7.5, 3.75))}
 LABEL_GRID = ((48, 48, 42), (4.0, 4.0, 4.0))     # of the lesion map
 
 NORMAL_RATE = 0.1
@@ -101,7 +101,8 @@ class Dataset:
     return self._as_studies(raw).builder(raw, out, workers, log)
 
   def _as_studies(self, raw) -> studies.Dataset:
-    return studies.Dataset(source=str(raw), resize=SHAPE, shape=SHAPE)
+    return studies.Dataset(source=str(raw), resize=SHAPE, shape=SHAPE,
+                           intensity="median")
 
 
 @dataclasses.dataclass(frozen=True)

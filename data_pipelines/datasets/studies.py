@@ -27,9 +27,6 @@ from itemclip_jax.data import volume
 
 SPLITS = ("train", "valid", "test")
 VERSION = "1.0.0"
-INTENSITY = (f"percentiles {volume.LOW_PERCENTILE}..{volume.HIGH_PERCENTILE} "
-             "of each series -> 0..255")
-
 Log = Callable[[dict[str, str]], Any]  # takes one line of ingest.jsonl
 
 
@@ -39,8 +36,12 @@ class Dataset:
   source: str = ""                                 # the archive's root
   resize: tuple[int, int, int] = (48, 256, 256)    # D, H, W before the crop
   shape: tuple[int, int, int] = (48, 224, 224)     # D, H, W as stored
+  intensity: str = "percentiles"                   # see volume.INTENSITY
 
   def __post_init__(self):
+    if self.intensity not in volume.INTENSITY:
+      raise PrepareError(f"--intensity={self.intensity} is none of "
+                         f"{', '.join(volume.INTENSITY)}.")
     if any(r < s for r, s in zip(self.resize, self.shape)):
       raise PrepareError(f"--resize={self.resize} must be at least --shape="
                          f"{self.shape} along every axis.")
@@ -64,7 +65,8 @@ class Dataset:
 
   def contract(self) -> record.Contract:
     return record.Contract(
-        modality="MRI", dtype="uint8", intensity=INTENSITY,
+        modality="MRI", dtype="uint8",
+        intensity=volume.INTENSITY[self.intensity],
         orientation=nifti.ORIENTATION, resize=self.resize, shape=self.shape,
         dataset="studies", records=f"studies/{VERSION}",
         recipe=dataclasses.asdict(self))
@@ -106,7 +108,8 @@ class Studies(tfds.core.GeneratorBasedBuilder):
     jobs = [
         study_lib.Job(root=self._raw, split=split, study=name, entry=entry,
                       columns=self._columns, resize=self._dataset.resize,
-                      shape=self._dataset.shape)
+                      shape=self._dataset.shape,
+                      intensity=self._dataset.intensity)
         for name, entry in entries.items()]
     num_kept, reasons = 0, set()
     for result in self._workers.map(

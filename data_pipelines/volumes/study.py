@@ -33,6 +33,7 @@ class Job:
   columns: tuple[str, ...]         # label columns, in order
   resize: tuple[int, int, int]
   shape: tuple[int, int, int]
+  intensity: str = "percentiles"   # a key of volume.INTENSITY
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,8 @@ def _series(job: Job) -> tuple[dict[str, tuple], tuple[dict, ...]]:
     path = pathlib.Path(job.split, job.study, name, "img.nii.gz")
     try:
       source, code = nifti.read_series(job.root / path)
-      stored = volume.conform(source, resize_to=job.resize, shape=job.shape)
+      stored = volume.conform(source, resize_to=job.resize, shape=job.shape,
+                              intensity=job.intensity)
       kept[name] = (stored, code, source.spacing_mm, path.as_posix())
     except (nifti.SeriesError, ValueError) as error:
       log.append({"split": job.split, "study": job.study, "series": name,

@@ -16,6 +16,15 @@ import numpy as np
 
 # Percentiles that become 0 and 255 (HLIP's brain MRI scripts).
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
+TISSUE_SHARE = 0.1       # of the high percentile: darker voxels are no tissue
+MEDIANS = 2.5            # of the tissue, at the top of the stored range
+
+# How raw intensities, whose unit is arbitrary in MRI, become 0..255.
+INTENSITY = {
+    "percentiles": f"percentiles {LOW_PERCENTILE}..{HIGH_PERCENTILE} of each "
+                   "series -> 0..255",
+    "median": f"0..{MEDIANS} medians of the tissue of each series -> 0..255",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +42,12 @@ class Volume:
     return np.linalg.norm(self.affine[:3, :3], axis=0)
 
 
-def rescale(voxels: np.ndarray) -> np.ndarray:
-  """Clips to the two percentiles and maps them to 0..255; float32 out.
+def rescale(voxels: np.ndarray, intensity: str = "percentiles") -> np.ndarray:
+  """Clips and maps to 0..255; float32 out.
+
+  "percentiles" is HLIP's rule. It sets a lesion that fills less than half a per
+  cent of the volume as bright as the brightest tissue, and lets a larger one
+  darken all the rest. "median" leaves tissue where it is, whatever else there is.
 
   Raises:
     ValueError: the volume has one value only, or values that are not finite.
@@ -47,6 +60,9 @@ def rescale(voxels: np.ndarray) -> np.ndarray:
     low, high = voxels.min(), voxels.max()
   if low == high:
     raise ValueError("the volume is constant")
+  if intensity == "median":
+    tissue = voxels[voxels > low + TISSUE_SHARE * (high - low)]
+    high = low + MEDIANS * (np.median(tissue) - low)
   np.clip(voxels, low, high, out=voxels)
   voxels -= np.float32(low)
   voxels *= np.float32(255.0 / (high - low))
@@ -94,9 +110,11 @@ def conform(
     *,
     resize_to: tuple[int, int, int],
     shape: tuple[int, int, int],
+    intensity: str = "percentiles",   # a key of INTENSITY
 ) -> Volume:
   """Raw intensities on the scanner's grid -> uint8 on the contract's grid."""
-  volume = dataclasses.replace(volume, voxels=rescale(volume.voxels))
+  volume = dataclasses.replace(
+      volume, voxels=rescale(volume.voxels, intensity))
   volume = centre_crop(resize(pad_to_square(volume), resize_to), shape)
   return dataclasses.replace(
       volume, voxels=np.rint(volume.voxels).astype(np.uint8))

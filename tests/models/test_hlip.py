@@ -172,9 +172,9 @@ def test_a_deeper_volume_works_by_interpolation(study, params):
   assert out.tokens.shape == (B, 3 * S * PER_SERIES, WIDTH)
   line = np.broadcast_to(np.arange(2.0)[:, None, None, None], (2, 2, 2, 1))
   # Half-pixel centres; beyond the outer ones the border is repeated.
-  np.testing.assert_allclose(
-      layers.resample_grid(jnp.asarray(line, jnp.float32), (6, 2, 2))[:, 0, 0, 0],
-      [0, 0, 1 / 3, 2 / 3, 1, 1], atol=1e-6)  # float32
+  resampled = layers.resample_grid(jnp.asarray(line, jnp.float32), (6, 2, 2))
+  np.testing.assert_allclose(resampled[:, 0, 0, 0],
+                             [0, 0, 1 / 3, 2 / 3, 1, 1], atol=1e-6)  # float32
   assert layers.resample_grid(line, (2, 2, 2)) is line
 
 

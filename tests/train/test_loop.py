@@ -61,7 +61,7 @@ class Interrupted(Exception):
 
 
 def interrupt(workdir: pathlib.Path, step: int):
-  """Ends the run two steps after the first save, once that is on disk."""
+  """Ends the run behind the first save, once that is on disk."""
   if step < SAVE_EVERY + 1:
     return
   for _ in range(200):  # saved in the background: at most 10 s
@@ -149,8 +149,8 @@ def test_four_devices_train_as_one_does(straight, config, mesh, tmp_path):
       jax.tree_util.tree_leaves_with_path(states[0].params),
       jax.tree.leaves(states[1].params)):
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    # The softmax does not see a key's bias: its gradient is rounding, which
-    # AdamW blows up.
+    # AdamW blows rounding up where a gradient is small. The softmax does not
+    # see a key's bias: there the gradient is nothing but rounding.
     if not name.endswith("attention/key/bias"):
       np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-5,
                                  err_msg=name)

@@ -46,7 +46,8 @@ def test_odd_schedules_stay_finite(warmup, total):
     ("text_tower/layer0_norm1/scale", 1, True, "no_decay"),
     ("text_proj/kernel", 2, True, "decay"),
 ])
-def test_matrices_decay_and_the_rest_does_not(path, ndim, frozen_text, expected):
+def test_matrices_decay_and_the_rest_does_not(
+    path, ndim, frozen_text, expected):
   assert optimizer.label(path, ndim, frozen_text) == expected
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from itemclip_jax.data import loader, record
+from itemclip_jax.parallel import multihost
 from itemclip_jax.train import loop, setup
 
 
@@ -23,14 +24,20 @@ def _state(run):
 @pytest.fixture(name="batch", scope="module")
 def _batch(run, config):
   split = record.open_split(config.data.root, "train", ground_truth=False)
-  return next(loader.train_loader(split, run.make_example, steps=1))
+  return next(loader.train_loader(split, run.make_example,
+                                  steps=run.total_steps))
 
 
 @pytest.fixture(name="step", scope="module")
 def _step(run, state):
   """The loop's step, which may be called on one state again and again."""
   compiled = loop.jit_step(run, state)
-  return lambda state, batch: compiled(jax.tree.map(jnp.copy, state), batch)
+
+  def step(state, batch):
+    with jax.set_mesh(run.mesh):
+      return compiled(jax.tree.map(jnp.copy, state),
+                      multihost.to_global(batch, run.mesh))
+  return step
 
 
 @pytest.fixture(name="after", scope="module")
@@ -48,8 +55,9 @@ def test_the_step_counts_and_stays_finite(after, config):
   assert int(state.step) == 1 and bool(state.finite)
   assert {"norm/grads", "norm/updates", "logit_scale"} <= metrics.keys()
   assert all(np.isfinite(v) for v in metrics.values())
-  weighted = sum(getattr(config.loss, f"{name}_weight") * metrics[f"loss/{name}"]
-                 for name in ("ila", "kta", "iis", "mps"))
+  weighted = sum(
+      getattr(config.loss, f"{name}_weight") * metrics[f"loss/{name}"]
+      for name in ("ila", "kta", "iis", "mps"))
   np.testing.assert_allclose(  # float32, a sum of four
       metrics["loss/total"], weighted, rtol=1e-6)
 
