@@ -23,7 +23,7 @@ BLOCK = 3             # template voxels of 1 mm that are averaged to one
 NUM_MODES = 4         # cosine modes per axis of the smooth fields
 FIELD_MM = 220.0      # length of the box on which the modes are defined
 
-MAX_SHIFT_MM, MAX_TURN_DEG, MAX_SCALE = 4.0, 5.0, 0.08
+MAX_SHIFT_MM, MAX_TURN_DEG, MAX_SCALE = 3.0, 4.0, 0.05
 WARP_MM = 0.8         # standard deviation of one mode's displacement
 BIAS = 0.02           # the same of the logarithm of the intensity
 NOISE = 0.03          # in units of the brightest normal tissue

@@ -11,11 +11,11 @@ import numpy as np
 from data_pipelines.phantom import anatomy
 
 JITTER_MM = 6.0             # of a lesion's centre, per axis, uniform
-DIAMETER_MM = (28.0, 45.0)
-BRAINSTEM_MM = (24.0, 28.0)
+DIAMETER_MM = (34.0, 48.0)
+BRAINSTEM_MM = (28.0, 32.0)
 GAP = 1.05                  # centres keep at least this multiple of the radii
-DOT_MM = 3.6                # radius of one microhaemorrhage
-NUM_DOTS = 50               # of them in a cluster
+DOT_MM = 4.2                # radius of one microhaemorrhage
+NUM_DOTS = 160               # of them in a cluster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Kind:
 
 
 KINDS = (
-    Kind("acute infarct", {"AX_T2": 1.25, "AX_FLAIR": 1.15}),
-    Kind("vasogenic oedema", {"AX_FLAIR": 1.0}, edge_mm=5.0),
-    Kind("microhaemorrhages", {"AX_SWI": 0.05}, dots=True),
-    Kind("haematoma", {"AX_SWI": 0.05, "AX_T1": 1.15}),
-    Kind("enhancing mass", {"COR_T1_POST": 1.25}),
-    Kind("cystic lesion", {"AX_T2": 1.7, "AX_T1": 0.0, "AX_FLAIR": 0.0}),
-    Kind("lipoma", {"AX_T1": 1.7, "COR_T1_POST": 1.7}),
+    Kind("acute infarct", {"AX_T2": 1.6, "AX_FLAIR": 1.6}),
+    Kind("vasogenic oedema", {"AX_FLAIR": 1.6}, edge_mm=4.0),
+    Kind("microhaemorrhages", {"AX_SWI": 0.0}, dots=True),
+    Kind("haematoma", {"AX_SWI": 0.0, "AX_T1": 1.8}),
+    Kind("enhancing mass", {"COR_T1_POST": 1.8}),
+    Kind("cystic lesion", {"AX_T2": 1.6, "AX_T1": 0.0, "AX_FLAIR": 0.0}),
+    Kind("lipoma", {"AX_T1": 1.8, "COR_T1_POST": 1.8}),
 )
 
 

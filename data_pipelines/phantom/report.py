@@ -15,7 +15,7 @@ from data_pipelines.phantom import lesions
 NORMAL = "Study is unremarkable."
 NO_PLACE_RATE = 0.12     # items that name no place
 HARMLESS_RATE = 0.3      # studies with one more item that is no lesion
-SMALL_MM, LARGE_MM = 32.0, 40.0
+SMALL_MM, LARGE_MM = 38.0, 44.0
 
 # Countable phrases for each kind.
 PHRASES = {

@@ -121,9 +121,11 @@ class Joint:
   """The joint space in which items attend to image tokens."""
   width: int = 512                 # E
   num_heads: int = 8               # A: heads of the item cross-attention
+  query_key_gain: float = 1.0      # of their initial kernels; 1 = torch's
 
   def __post_init__(self):
-    _positive("joint", width=self.width, num_heads=self.num_heads)
+    _positive("joint", width=self.width, num_heads=self.num_heads,
+              query_key_gain=self.query_key_gain)
     if self.width % self.num_heads:
       raise ValueError(f"joint.num_heads={self.num_heads} does not divide "
                        f"joint.width={self.width}.")

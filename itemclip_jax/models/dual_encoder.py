@@ -48,8 +48,8 @@ class DualEncoder(nn.Module):
     c = self.config
     self.vision = make_vision(c.vision, self.dtype)
     self.text_tower = make_text(c.text, self.dtype)
-    self.item_attention = ItemAttention(c.joint.width, c.joint.num_heads,
-                                        self.dtype)
+    self.item_attention = ItemAttention(
+        c.joint.width, c.joint.num_heads, c.joint.query_key_gain, self.dtype)
     project = lambda: nn.Dense(c.joint.width, use_bias=False, dtype=self.dtype)
     self.vision_proj, self.text_proj = project(), project()
     constant = nn.initializers.constant

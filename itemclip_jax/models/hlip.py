@@ -155,7 +155,7 @@ class Hlip(nn.Module):
     # Reshape and matmul: as a convolution, its backward pass takes ten times
     # the memory and compile time on TPU.
     x = nn.Dense(self.width, dtype=self.dtype, name="patch",
-                 kernel_init=nn.initializers.xavier_uniform())(x)
+                 kernel_init=layers.smooth_patch_init(self.patch))(x)
     table = self.param(
         "spatial_position",
         lambda _: jnp.asarray(layers.sincos_3d(self.grid, self.width),

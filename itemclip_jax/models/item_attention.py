@@ -18,7 +18,7 @@ from itemclip_jax.models.layers import layer_norm
 from itemclip_jax.ops import item_pairs
 
 # Xavier over the packed [3 E, E] matrix: variance 2 / (3 E + E).
-_IN_INIT = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
+_IN_VARIANCE = 0.5
 # U(-1 / sqrt(E), 1 / sqrt(E)): variance 1 / (3 E).
 _OUT_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -29,18 +29,23 @@ class ItemAttention(nn.Module):
   Attributes:
     width: E.
     num_heads: A; must divide E.
+    query_key_gain: multiplies the initial query and key kernels; 1 is torch's.
+      Training from scratch starts sooner where attention is not flat at first.
     dtype: type of the matmuls, None for the input's.
   """
   width: int = 512
   num_heads: int = 8
+  query_key_gain: float = 1.0
   dtype: jax.typing.DTypeLike | None = None
 
   def setup(self):
     heads = (self.num_heads, self.width // self.num_heads)
-    dense = lambda: nn.DenseGeneral(heads, dtype=self.dtype,
-                                    kernel_init=_IN_INIT)
+    dense = lambda gain: nn.DenseGeneral(
+        heads, dtype=self.dtype, kernel_init=nn.initializers.variance_scaling(
+            _IN_VARIANCE * gain**2, "fan_in", "uniform"))
     norm = lambda: layer_norm(1e-5, self.dtype)
-    self.query, self.key, self.value = dense(), dense(), dense()
+    self.query = dense(self.query_key_gain)
+    self.key, self.value = dense(self.query_key_gain), dense(1.0)
     self.ln_query, self.ln_key, self.ln_value = norm(), norm(), norm()
     self.out = nn.DenseGeneral(self.width, (-2, -1), dtype=self.dtype,
                                kernel_init=_OUT_INIT)

@@ -5,6 +5,7 @@ GELU and a bias on every projection, as in timm's vision transformer.
 """
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -96,6 +97,28 @@ class Block(nn.Module):
     x = x + skip(attention(norm(name="norm1")(x), mask))
     mlp = Mlp(self.hidden, self.dtype, name="mlp")
     return x + skip(mlp(norm(name="norm2")(x)))
+
+
+def smooth_patch_init(patch: tuple[int, int, int]):
+  """Initialiser of a patch kernel [pd * ph * pw, C] from smooth filters only.
+
+  Random mixtures of the lowest cosines, up to 3 x 4 x 4 of them, scaled so that a
+  smooth patch of unit variance gives outputs of unit variance. A white random
+  kernel maps a bright spot to unrelated vectors depending on where in the patch
+  it lies; pretrained kernels are smooth, and so is this one.
+  """
+  bases = []
+  for size, limit in zip(patch, (3, 4, 4)):
+    n, k = np.ogrid[:size, :min(size, limit)]
+    cosines = np.cos(np.pi * (n + 0.5) * k / size)
+    bases.append(cosines / np.linalg.norm(cosines, axis=0))
+  basis = np.einsum("ai,bj,ck->abcijk", *bases).reshape(math.prod(patch), -1)
+
+  def init(key, shape, dtype=jnp.float32):
+    mixture = jax.random.normal(key, (basis.shape[1], shape[1]), dtype)
+    return jnp.asarray(basis, dtype) @ mixture / math.sqrt(shape[0])
+
+  return init
 
 
 def sincos_1d(positions: np.ndarray, width: int) -> np.ndarray:

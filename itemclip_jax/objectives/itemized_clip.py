@@ -30,8 +30,9 @@ class Objective:
   @classmethod
   def from_config(cls, config: schema.Config, dtype=None):
     """The objective that a run's settings describe."""
-    return cls(config.loss, ItemAttention(
-        config.joint.width, config.joint.num_heads, dtype))
+    joint = config.joint
+    return cls(config.loss, ItemAttention(joint.width, joint.num_heads,
+                                          dtype=dtype))
 
   def views(self, batch, *, step, rng):
     """What the towers encode: the batch, once."""

@@ -81,7 +81,7 @@ def build(workdir: pathlib.Path) -> pathlib.Path:
     raise FileNotFoundError(f"{workdir} is no directory; give that of a run.")
   results = _read_json(workdir / "results.json")
   config = _read_json(workdir / "config.json")
-  if config:
+  if config and any((workdir / "figures").glob("attention_*.npz")):
     visualize.draw_examples(workdir)
   environment = jinja2.Environment(
       autoescape=True, trim_blocks=True, lstrip_blocks=True,

@@ -3,9 +3,9 @@
 One row per series, the most attended first; a few slices each. Grey is the
 anatomy, colour the attention relative to the most attended token of the WHOLE
 study (so a series that is ignored stays grey), the white box that token, the
-cyan line the annotated lesion. Planes are shown as they are stored, which is
-the radiological convention for axial ones; with an affine the edges carry
-patient directions.
+cyan line the annotated lesion. With an affine the edges carry patient
+directions, and axial and coronal planes are shown in the radiological
+convention: the patient's right on the left of the picture.
 
     python -m itemclip_jax.tools.visualize --workdir=runs/demo
 
@@ -54,6 +54,9 @@ def attention_figure(
 ) -> Figure:
   """Returns the figure; save it with `figure.savefig(path, dpi=150)`."""
   _check_shapes(volume, series_names, attention, patch, lesion_mask)
+  if affine is not None:
+    volume, attention, lesion_mask, affine = _radiological(
+        volume, attention, lesion_mask, affine)
   real = [s for s, name in enumerate(series_names) if name]
   share = attention.sum((1, 2, 3)) / max(attention[real].sum(), 1e-12)
   order = sorted(real, key=lambda s: -share[s])[:max_series]
@@ -71,6 +74,22 @@ def attention_figure(
   _label_facts(figure, score, attention, len(real) - len(order))
   _label_foot(figure, lesion_mask is not None)
   return figure
+
+
+def _radiological(volume, attention, lesion_mask, affine):
+  """Mirrors the series whose width runs to the patient's right."""
+  volume, attention, affine = volume.copy(), attention.copy(), affine.copy()
+  lesion_mask = None if lesion_mask is None else lesion_mask.copy()
+  for s in range(len(volume)):
+    width = affine[s, :3, 2]
+    if width[0] <= 0 or np.argmax(np.abs(width)) != 0:
+      continue
+    affine[s, :3, 3] += width * (volume.shape[-1] - 1)
+    affine[s, :3, 2] = -width
+    for array in (volume, attention, lesion_mask):
+      if array is not None:
+        array[s] = array[s, ..., ::-1]
+  return volume, attention, lesion_mask, affine
 
 
 def draw_examples(workdir: pathlib.Path) -> list[pathlib.Path]:

@@ -130,3 +130,19 @@ def test_pixels_keep_their_millimetres():
 def test_shapes_that_do_not_fit_are_refused(change, message):
   with pytest.raises(ValueError, match=message):
     visualize.attention_figure(**_study() | change)
+
+
+def test_width_towards_the_right_is_mirrored_with_its_affine():
+  rng = np.random.default_rng(0)
+  volume = rng.integers(0, 255, (2, 2, 4, 6)).astype(np.uint8)
+  attention = rng.random((2, 1, 2, 3))
+  affine = np.stack([np.eye(4)] * 2)[:, [2, 1, 0, 3]]  # w -> R in both
+  affine[1, :3, 2] *= -1                               # w -> L in the second
+  shown = visualize._radiological(volume, attention, volume > 99, affine)
+  np.testing.assert_array_equal(shown[0][0], volume[0, ..., ::-1])
+  np.testing.assert_array_equal(shown[1][0], attention[0, ..., ::-1])
+  np.testing.assert_array_equal(shown[2][0], volume[0, ..., ::-1] > 99)
+  np.testing.assert_array_equal(shown[0][1], volume[1])
+  # Voxel 5 is shown at 0, at the same place in the patient.
+  np.testing.assert_allclose(shown[3][0] @ [0, 0, 0, 1],
+                             affine[0] @ [0, 0, 5, 1])
