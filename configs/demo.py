@@ -35,11 +35,12 @@ def get_config(variant: str = ""):
   config.text.num_heads = 4
   config.text.mlp_width = 128
   config.text.dropout = 0.0
+  config.text.word_init = 1.0
   config.joint.width = 64
 
-  # Everything starts from scratch and ends after minutes: an attention that is
-  # not flat at first, key tokens as few as a lesion covers, a bias that starts
-  # from the prior of a positive pair (-10 hardly moves in so few steps).
+  # All starts from scratch and ends after minutes: words that differ and an
+  # attention that is not flat at first; key tokens as few as a lesion covers; a
+  # bias from the prior of a positive pair (-10 hardly moves in so few steps).
   config.joint.query_key_gain = 3.0
   config.loss.kta_rate = 0.02
   config.loss.mps_weight = 1.0
@@ -47,10 +48,10 @@ def get_config(variant: str = ""):
   config.optimizer.learning_rate = 1.5e-3
   config.optimizer.weight_decay = 0.05
   config.train.global_batch = 16
-  config.train.steps = 1600
+  config.train.steps = 2400
   config.train.warmup_steps = 50
   config.train.log_every = 20
-  config.train.save_every = 200
+  config.train.save_every = 300
   config.eval.top_tokens = 2
   return variants.apply(config, variant, {"smoke": smoke})
 

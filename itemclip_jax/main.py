@@ -9,6 +9,7 @@ settings and their meaning: itemclip_jax/config/schema.py.
 """
 
 import pathlib
+import re
 import sys
 import traceback
 
@@ -51,12 +52,44 @@ def main(argv):
     evaluate.evaluate(config, devices, workdir)
 
 
-def tell(main_fn):
+def parse_flags(argv: list[str]) -> list[str]:
+  """Parses the command line; a mistake in it is told in one sentence."""
+  try:
+    rest = flags.FLAGS(argv)
+    _ = _CONFIG.value.seed  # a file that cannot be read is only missed here
+    return rest
+  # The last five come from ml_collections: unknown key, wrong type, no file.
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
+          OSError) as error:
+    fail(f"{_short(error)} All settings: itemclip_jax/config/schema.py; all "
+         "flags: --help.")
+
+
+def _short(error: Exception) -> str:
+  """The sentence in the nested message of a flag or config error."""
+  text = str(error).replace("\\n", "\n").replace("\\", "")
+  if hint := re.search(r'Did you mean "(\S+)" instead of "(\S+)"\?', text):
+    return f"There is no setting {hint[2]!r}; did you mean {hint[1]!r}?"
+  if key := re.search(r'Key "(\S+)" does not exist', text):
+    return f"There is no setting {key[1]!r}."
+  if isinstance(error, OSError):
+    return f"The file of settings could not be read: {' '.join(text.split())}."
+  last = text.strip().splitlines()[-1].strip(" '\"")
+  return last.split("Error: ", 1)[-1] + ("" if last.endswith(".") else ".")
+
+
+def fail(sentence: str):
+  """Says what is wrong and ends with exit code 2."""
+  print(f"itemclip_jax: {sentence}", file=sys.stderr)
+  sys.exit(2)
+
+
+def told(main_fn):
   """Wraps `main`: errors that this package raises become one sentence.
 
   Everything else, a mistake of ours or of a library, keeps its traceback.
   """
-  def told(argv):
+  def run(argv):
     try:
       main_fn(argv)
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
@@ -64,10 +97,10 @@ def tell(main_fn):
       package = pathlib.Path(__file__).parent
       if not pathlib.Path(frames[-1].filename).is_relative_to(package):
         raise
-      sys.exit(f"itemclip_jax: {error}")
-  return told
+      fail(str(error))
+  return run
 
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(tell(main))
+  app.run(told(main), flags_parser=parse_flags)

@@ -14,7 +14,7 @@ JITTER_MM = 6.0             # of a lesion's centre, per axis, uniform
 DIAMETER_MM = (34.0, 48.0)
 BRAINSTEM_MM = (28.0, 32.0)
 GAP = 1.05                  # centres keep at least this multiple of the radii
-DOT_MM = 4.2                # radius of one microhaemorrhage
+DOT_MM = 5.0                # radius of one microhaemorrhage
 NUM_DOTS = 160               # of them in a cluster
 
 

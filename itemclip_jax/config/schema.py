@@ -101,6 +101,7 @@ class Text:
   num_heads: int = 12
   mlp_width: int = 3072
   dropout: float = 0.1
+  word_init: float = 0.02          # std of new word vectors; BERT's, small
   lower_case: bool = False         # reports are lower-cased (chest CT)
   frozen: bool = False             # all but LayerNorm and the projection
   diverse_max_merge: int = 0       # diverse sampling: items joined; 0 = off
@@ -109,7 +110,8 @@ class Text:
   def __post_init__(self):
     _positive("text", max_items=self.max_items, max_tokens=self.max_tokens,
               vocab_size=self.vocab_size, width=self.width, depth=self.depth,
-              num_heads=self.num_heads, mlp_width=self.mlp_width)
+              num_heads=self.num_heads, mlp_width=self.mlp_width,
+              word_init=self.word_init)
     _rate("text", diverse_prob=self.diverse_prob, dropout=self.dropout)
     if self.width % self.num_heads:
       raise ValueError(f"text.num_heads={self.num_heads} does not divide "

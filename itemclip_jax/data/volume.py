@@ -17,7 +17,8 @@ import numpy as np
 # Percentiles that become 0 and 255 (HLIP's brain MRI scripts).
 LOW_PERCENTILE, HIGH_PERCENTILE = 0.5, 99.5
 TISSUE_SHARE = 0.1       # of the high percentile: darker voxels are no tissue
-MEDIANS = 2.5            # of the tissue, at the top of the stored range
+MEDIANS = 2.0            # of the tissue, at the top of the stored range: dark
+                         # and bright lesions are then equally far from it
 
 # How raw intensities, whose unit is arbitrary in MRI, become 0..255.
 INTENSITY = {

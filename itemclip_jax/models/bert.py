@@ -25,6 +25,8 @@ class Bert(nn.Module):
     vocab_size, width, depth, num_heads, hidden: sizes; `hidden` of the MLP.
     max_positions: rows of the position table.
     dropout: rate after embeddings and in each branch, in training.
+    word_init: standard deviation of the initial word vectors. With BERT's 0.02
+      position and type weigh as much as the word, and untrained texts are alike.
     dtype: type of the matmuls, None for the parameters'.
   """
   vocab_size: int = 30522
@@ -34,6 +36,7 @@ class Bert(nn.Module):
   hidden: int = 3072
   max_positions: int = 512
   dropout: float = 0.1
+  word_init: float = 0.02
   dtype: jax.typing.DTypeLike | None = None
 
   @nn.compact
@@ -44,10 +47,11 @@ class Bert(nn.Module):
       train: bool = False,
   ) -> jax.Array:           # [M, width] state of the first token
     T = ids.shape[1]
-    embed = lambda n, name: nn.Embed(n, self.width, dtype=self.dtype, name=name,
-                                     embedding_init=nn.initializers.normal(.02))
+    embed = lambda n, name, std=0.02: nn.Embed(
+        n, self.width, dtype=self.dtype, name=name,
+        embedding_init=nn.initializers.normal(std))
     drop = nn.Dropout(self.dropout, deterministic=not train)
-    x = embed(self.vocab_size, "word")(ids)
+    x = embed(self.vocab_size, "word", self.word_init)(ids)
     x = x + embed(self.max_positions, "position")(jnp.arange(T))
     x = x + embed(2, "type")(jnp.zeros((), jnp.int32))
     x = drop(layer_norm(_EPSILON, self.dtype, "norm")(x))

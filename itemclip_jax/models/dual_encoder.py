@@ -100,4 +100,5 @@ def make_text(c: schema.Text, dtype) -> Bert:
   """The BERT-shaped tower that the settings describe."""
   return Bert(vocab_size=c.vocab_size, width=c.width, depth=c.depth,
               num_heads=c.num_heads, hidden=c.mlp_width, dropout=c.dropout,
-              max_positions=max(512, c.max_tokens), dtype=dtype)
+              word_init=c.word_init, max_positions=max(512, c.max_tokens),
+              dtype=dtype)

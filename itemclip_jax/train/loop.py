@@ -28,7 +28,7 @@ def run_steps(state, data: grain.DatasetIterator, step_fn, *, put, total_steps,
   first, metrics, waited = int(state.step), {}, 0.0
   began = time.perf_counter()
   progress = tqdm.tqdm(total=total_steps, initial=first, unit="step",
-                       desc="train", disable=not multihost.is_main())
+                       desc="compile", disable=not multihost.is_main())
   for step in range(first, total_steps + 1):
     if step == total_steps or (step % save_every == 0 and step > first):
       save(step, state)
@@ -42,9 +42,13 @@ def run_steps(state, data: grain.DatasetIterator, step_fn, *, put, total_steps,
     with jax.profiler.StepTraceAnnotation("train", step_num=step):
       state, metrics = step_fn(state, batch)
 
+    if step == first:
+      jax.block_until_ready(metrics)  # so that the bar counts steps only
+      progress.unpause()
+      progress.set_description("train")
     progress.update()
     if step % log_every == 0 or step == total_steps - 1:
-      # The only sync point of the loop.
+      # The only sync point of the loop, but for the first step's.
       metrics = {k: float(v) for k, v in multihost.to_host(metrics).items()}
       if not np.isfinite(metrics["loss/total"]):
         raise FloatingPointError(
