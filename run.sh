@@ -21,7 +21,8 @@ usage: ./run.sh VERB [ARGUMENTS]
   eval ...       python -m itemclip_jax.main --mode=eval ...
   report ...     python -m itemclip_jax.tools.report ...
 
-ITEMCLIP_EXTRAS=tpu or gpu adds that accelerator's packages to the set-up.
+Paths are relative to the folder of this script. ITEMCLIP_EXTRAS=tpu (or gpu)
+before "setup" adds that accelerator's packages; later verbs then use it.
 EOF
 }
 
@@ -60,20 +61,25 @@ make_environment() {
 }
 
 setup() {
+  # An accelerator that was once asked for stays.
+  ITEMCLIP_EXTRAS=${ITEMCLIP_EXTRAS-$(cat "$VENV/.extras" 2>/dev/null || true)}
   local extras="prepare,test${ITEMCLIP_EXTRAS:+,$ITEMCLIP_EXTRAS}" digest
   digest="$(cat setup.py constraints.txt | cksum) $extras"
   if [[ -x $PYTHON && -f $STAMP && $(<"$STAMP") == "$digest" ]]; then
     return  # nothing changed: no network needed
   fi
-  [[ -x $PYTHON ]] && "$PYTHON" -m pip --version >/dev/null 2>&1 || {
+  if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+    local python
+    python=$(find_python)   # apart from `local`, so that its failure ends us
     rm -rf "$VENV"
-    make_environment "$(find_python)"
-  }
+    make_environment "$python"
+  fi
   echo "Installing into $VENV (once; about 1.5 GB with all dependencies) ..."
   "$PYTHON" -m pip install --quiet --disable-pip-version-check \
       --constraint constraints.txt --editable ".[$extras]" ||
     fail "the packages could not be installed, see above; this first set-up" \
       "needs the network and about 2 GB of disk. Run it again, it goes on."
+  echo "$ITEMCLIP_EXTRAS" > "$VENV/.extras"
   echo "$digest" > "$STAMP"
 }
 

@@ -145,7 +145,7 @@ def _write_records(dataset, raw, out: pathlib.Path, workers: Workers):
   tfds.disable_progress_bar()  # ours knows the totals
   if (out / dataset.contract().records).exists():
     return
-  for unfinished in out.glob("*/*.incomplete*"):
+  for unfinished in out.glob("*/incomplete.*"):
     shutil.rmtree(unfinished)
   with open(out / "ingest.jsonl", "w", buffering=1) as log:
     builder = dataset.builder(

@@ -14,6 +14,7 @@ Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862.
 """
 
 import pathlib
+import zlib
 
 import nibabel as nib
 from nibabel import orientations
@@ -49,11 +50,8 @@ def read_series(path: pathlib.Path) -> tuple[Volume, str]:
   code = ORIENTATION[_plane(image.affine, stored_as[:, 0].astype(int))]
   change = orientations.ornt_transform(
       stored_as, orientations.axcodes2ornt(code))
-  try:
-    # float32 holds every 16-bit value; the header's slope is applied here.
-    raw = np.asarray(image.dataobj, dtype=np.float32)
-  except (OSError, EOFError, ValueError) as error:
-    raise SeriesError(f"unreadable voxels ({type(error).__name__})") from error
+  # float32 holds every 16-bit value; the header's slope is applied here.
+  raw = _voxels(image, np.float32)
   voxels = orientations.apply_orientation(raw, change)
   affine = image.affine @ orientations.inv_ornt_aff(change, image.shape)
   return Volume(voxels, affine), code
@@ -62,7 +60,14 @@ def read_series(path: pathlib.Path) -> tuple[Volume, str]:
 def read_labels(path: pathlib.Path) -> Volume:
   """Reads an integer label map in the axis order of its file."""
   image = _load(path)
-  return Volume(np.asarray(image.dataobj, dtype=np.uint8), image.affine)
+  return Volume(_voxels(image, np.uint8), image.affine)
+
+
+def _voxels(image: nib.Nifti1Image, dtype) -> np.ndarray:
+  try:
+    return np.asarray(image.dataobj, dtype=dtype)
+  except (OSError, EOFError, ValueError, zlib.error) as error:
+    raise SeriesError(f"unreadable voxels ({type(error).__name__})") from error
 
 
 def _load(path: pathlib.Path) -> nib.Nifti1Image:
@@ -70,14 +75,15 @@ def _load(path: pathlib.Path) -> nib.Nifti1Image:
     image = nib.load(path)
   except FileNotFoundError as error:
     raise SeriesError("the file is missing") from error
-  except (OSError, EOFError, nib.filebasedimages.ImageFileError) as error:
+  except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError,
+          nib.spatialimages.HeaderDataError) as error:
     raise SeriesError(f"not a NIfTI file ({type(error).__name__})") from error
   if image.ndim != 3 or min(image.shape) < 2:
     raise SeriesError(f"shape {image.shape}, want three axes of at least 2")
   # Without either code the affine is a guess and left may be right.
   if not image.header["qform_code"] and not image.header["sform_code"]:
     raise SeriesError("neither qform nor sform says where the patient is")
-  if abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
+  if not abs(np.linalg.det(image.affine[:3, :3])) >= 1e-6:  # NaN as well
     raise SeriesError("the affine is singular")
   return image
 

@@ -28,19 +28,21 @@ def _rate(where: str, **values):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
   """Which built data set is read, and how fast."""
-  dataset: str = "phantom_brain"   # a module name under data/domains/
+  dataset: str = ""                # name, for people and the report
   root: str = ""                   # folder that `data_pipelines.prepare` made
   train_split: str = "train"
-  valid_split: str = "valid"
   test_split: str = "test"
-  max_series: int = 10             # studies with more are cut (training)
+  max_series: int = 10             # studies with more are cut
   series_buckets: tuple[int, ...] = ()  # () = one bucket of max_series
-  num_threads: int = 4
-  prefetch: int = 8                # examples held in memory by the reader
+  num_threads: int = 4             # that read and shape examples
+  prefetch: int = 16               # examples held in memory, >= num_threads
 
   def __post_init__(self):
     _positive("data", max_series=self.max_series, num_threads=self.num_threads,
               prefetch=self.prefetch)
+    if self.prefetch < self.num_threads:
+      raise ValueError(f"data.prefetch={self.prefetch} must be at least "
+                       f"data.num_threads={self.num_threads}.")
     if list(self.series_buckets) != sorted(set(self.series_buckets)):
       raise ValueError("data.series_buckets must be increasing, got "
                        f"{self.series_buckets}.")
@@ -74,6 +76,9 @@ class Vision:
               num_heads=self.num_heads, mlp_ratio=self.mlp_ratio,
               name_length=self.name_length)
     _rate("vision", drop_path=self.drop_path)
+    if min(self.patch) < 1 or min(self.volume_shape) < 1:
+      raise ValueError(f"vision.patch={self.patch} and vision.volume_shape="
+                       f"{self.volume_shape} must be positive.")
     if self.width % self.num_heads:
       raise ValueError(f"vision.num_heads={self.num_heads} does not divide "
                        f"vision.width={self.width}.")
@@ -94,7 +99,7 @@ class Text:
   """How a report becomes item slots, and the tower that reads them."""
   max_items: int = 7               # K: item slots per study
   max_tokens: int = 256            # T: word pieces per item
-  vocabulary: str = ""             # tokenizer.json; "" = <data.root>/tokenizer.json
+  vocabulary: str = ""             # tokenizer.json; "" = learnt from reports
   vocab_size: int = 30522
   width: int = 768
   depth: int = 12
@@ -196,7 +201,7 @@ class Train:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Eval:
   """What `--mode=eval` measures."""
-  evaluators: tuple[str, ...] = ("zeroshot_auc", "segmentation")
+  evaluators: tuple[str, ...] = ("zeroshot_auc",)  # modules of evaluators/
   batch: int = 32
   min_positives: int = 10          # findings with fewer are not averaged
   bootstrap: int = 1000            # resamples of patients

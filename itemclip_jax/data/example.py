@@ -49,8 +49,6 @@ class MakeExample:
           study["items"], text.max_items, text.diverse_max_merge,
           text.diverse_prob, rng)
       item_mask = np.ones(text.max_items, bool)
-    if text.lower_case:
-      slots = [s.lower() for s in slots]
     example = {
         "volume": _pad(study["volume"][order], num_series),
         "series_mask": np.arange(num_series) < len(order),

@@ -4,7 +4,7 @@ Which records form batch n follows from (seed, n) alone: in every epoch records
 are permuted within their bucket of series counts, cut into whole batches (what
 is left over waits for another epoch), and the batches are permuted. Shuffling
 inside a record draws from (seed, epoch, record). So the number of hosts, threads
-and restarts change nothing, and the iterator's state is the step.
+and restarts change nothing, and the position in the data is the step.
 """
 
 import dataclasses
@@ -18,7 +18,8 @@ from itemclip_jax.data.example import MakeExample
 from itemclip_jax.data.record import Split
 
 
-@dataclasses.dataclass(frozen=True)
+# eq=False: hashed by identity, `lru_cache` asks for the hash of every row.
+@dataclasses.dataclass(frozen=True, eq=False)
 class Order:
   """The record numbers of every batch of a run.
 
@@ -104,11 +105,9 @@ def train_loader(
     steps: int,
     process: int = 0,
     num_processes: int = 1,
+    first_step: int = 0,
 ) -> grain.DatasetIterator:
-  """Returns the checkpointable iterator over local batches of a run.
-
-  `it.set_state({"next_index": n})` goes to step n.
-  """
+  """Returns the iterator over this process's batches from `first_step` on."""
   config = make_example.config
   rows = _Rows(order_of(split, config), steps, process, num_processes)
 
@@ -117,13 +116,9 @@ def train_loader(
     rng = np.random.default_rng([config.seed, epoch, record])
     return make_example(split.source[record], series, rng)
 
-  return iter(
-      grain.MapDataset.source(rows)
-      .map(load)
-      .batch(config.train.global_batch // num_processes)
-      .to_iter_dataset(grain.ReadOptions(
-          num_threads=config.data.num_threads,
-          prefetch_buffer_size=config.data.prefetch)))
+  per_batch = config.train.global_batch // num_processes
+  examples = grain.MapDataset.source(rows)[first_step * per_batch:].map(load)
+  return _batched(examples, per_batch, config)
 
 
 def eval_batches(
@@ -152,10 +147,11 @@ def eval_batches(
     return example | {"example_mask": np.bool_(record < total),
                       "record": np.int64(min(record, total - 1))}
 
-  yield from iter(
-      grain.MapDataset.range(rows)
-      .map(load)
-      .batch(batch)
-      .to_iter_dataset(grain.ReadOptions(
-          num_threads=config.data.num_threads,
-          prefetch_buffer_size=config.data.prefetch)))
+  yield from _batched(grain.MapDataset.range(rows).map(load), batch, config)
+
+
+def _batched(examples: grain.MapDataset, size: int, config: schema.Config):
+  """Threads make examples ahead; `data.prefetch` of them are in memory."""
+  return iter(examples.to_iter_dataset(grain.ReadOptions(
+      num_threads=config.data.num_threads,
+      prefetch_buffer_size=config.data.prefetch)).batch(size))

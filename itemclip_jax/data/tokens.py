@@ -70,7 +70,8 @@ class Tokenizer:
     ValueError: the file is missing, or its ids exceed the embedding table.
   """
 
-  def __init__(self, path: pathlib.Path, *, max_tokens: int, vocab_size: int):
+  def __init__(self, path: pathlib.Path, *, max_tokens: int, vocab_size: int,
+               lower_case: bool = False):
     if not path.is_file():
       raise ValueError(f"There is no vocabulary at {path}; train first, or set "
                        "text.vocabulary to a tokenizer.json.")
@@ -81,12 +82,14 @@ class Tokenizer:
                        f"{vocab_size}; set it to {size} or more.")
     if self._tokenizer.token_to_id("[PAD]") != 0:
       raise ValueError(f"In {path} the id of [PAD] must be 0.")
-    self.max_tokens = max_tokens
+    self._lower_case = lower_case
     self._unknown = self._tokenizer.token_to_id("[UNK]")
     self._tokenizer.enable_truncation(max_tokens)
     self._tokenizer.enable_padding(length=max_tokens)
 
   def __call__(self, texts: list[str]) -> np.ndarray:
+    if self._lower_case:
+      texts = [t.lower() for t in texts]
     encoded = self._tokenizer.encode_batch(texts)
     return np.array([e.ids for e in encoded], np.int32)
 

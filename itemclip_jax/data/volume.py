@@ -139,39 +139,6 @@ def sample_labels(
   return np.pad(labels.voxels, 1)[tuple(index)]
 
 
-def token_grid(
-    shape: tuple[int, int, int], patch: tuple[int, int, int]
-) -> tuple[int, int, int]:
-  """Tokens along depth, height and width; the patch must tile the volume."""
-  if any(n % p for n, p in zip(shape, patch)):
-    raise ValueError(f"Patch {patch} does not tile a volume of {shape}; "
-                     "choose divisors.")
-  return tuple(n // p for n, p in zip(shape, patch))
-
-
-def token_boxes(
-    shape: tuple[int, int, int], patch: tuple[int, int, int]
-) -> np.ndarray:  # [d*h*w, 3, 2]
-  """Stored voxels that each token covers, as (start, stop) per axis.
-
-  Tokens come in row-major order of their grid, as the patch embedding
-  flattens them: depth slowest, width fastest.
-  """
-  grid = np.indices(token_grid(shape, patch)).reshape(3, -1).T  # [d*h*w, 3]
-  return np.stack([grid * patch, (grid + 1) * patch], axis=-1)
-
-
-def token_coverage(
-    mask: np.ndarray,              # [S, D, H, W] bool
-    patch: tuple[int, int, int],
-) -> np.ndarray:                   # [S, d*h*w] float32
-  """Share of each token's voxels that lie in the mask."""
-  d, h, w = token_grid(mask.shape[1:], patch)
-  p, q, r = patch
-  blocks = mask.reshape(len(mask), d, p, h, q, w, r)
-  return blocks.mean(axis=(2, 4, 6), dtype=np.float32).reshape(len(mask), -1)
-
-
 def _bilinear(x: np.ndarray, size: int, axis: int) -> np.ndarray:
   """Linear interpolation along one axis; the border is replicated."""
   have = x.shape[axis]

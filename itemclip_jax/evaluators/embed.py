@@ -32,7 +32,7 @@ class Texts(NamedTuple):
   query: jax.Array            # [P, A, F]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity, for jit
 class Encoder:
   """The compiled functions of one model.
 
@@ -46,9 +46,6 @@ class Encoder:
   window: tuple[float, float]
   dtype: jax.typing.DTypeLike
   block: int = 64
-
-  def __hash__(self):
-    return id(self)  # identity is enough for jit's cache
 
   def _attention(self, params, *args, method):
     return self.model.apply(

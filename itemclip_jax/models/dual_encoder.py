@@ -72,7 +72,7 @@ class DualEncoder(nn.Module):
     return self.text_proj(self.text_tower(ids, train=train))
 
   def __call__(self, batch: dict, *, train: bool = False) -> Outputs:
-    """Encodes a batch; see `data.loader` for its keys."""
+    """Encodes a batch; see `data.example` for its keys."""
     image, tokens, mask = self.image(
         batch["volume"], batch["series_mask"], batch["series_names"],
         train=train)

@@ -8,8 +8,10 @@ def names() -> list[str]:
   return sorted(m.name for m in pkgutil.iter_modules(__path__))
 
 
-def make(config):
+def make(config, dtype=None):
   """Returns `itemclip_jax.objectives.<config.objective>.Objective`.
+
+  `dtype` is that of the model's matmuls.
 
   Raises:
     ValueError: there is no such module.
@@ -18,4 +20,4 @@ def make(config):
     raise ValueError(f"Unknown objective {config.objective!r}; have {names()}. "
                      "Set config.objective to one of them.")
   module = importlib.import_module(f"{__name__}.{config.objective}")
-  return module.Objective.from_config(config)
+  return module.Objective.from_config(config, dtype)

@@ -28,7 +28,7 @@ class Objective:
   attention: ItemAttention
 
   @classmethod
-  def from_config(cls, config: schema.Config, dtype=None):
+  def from_config(cls, config: schema.Config, dtype):
     """The objective that a run's settings describe."""
     joint = config.joint
     return cls(config.loss, ItemAttention(joint.width, joint.num_heads,

@@ -8,16 +8,13 @@ import numpy as np
 
 from itemclip_jax.parallel import sharding
 
-# Environment variables under which `jax.distributed.initialize()` finds its
-# peers by itself: TPU pods and Slurm job steps.
-_CLUSTER_VARIABLES = ("TPU_WORKER_HOSTNAMES", "SLURM_STEP_NODELIST")
-
-
 def initialize():
-  """Joins the processes of a pod or job step; a no-op on one machine."""
-  hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
-  several = "," in hosts or int(os.environ.get("SLURM_NTASKS", "1")) > 1
-  if several and any(v in os.environ for v in _CLUSTER_VARIABLES):
+  """Joins the processes of a pod slice or job; a no-op on one machine.
+
+  On a TPU pod slice and in a Slurm step JAX finds the peers by itself. Asked for
+  by ITEMCLIP_MULTIHOST=1, since a single host of a pod looks just the same.
+  """
+  if os.environ.get("ITEMCLIP_MULTIHOST") == "1":
     jax.distributed.initialize()
 
 
@@ -39,6 +36,12 @@ def to_host(tree):
     return jax.device_get(tree)
   return jax.tree.map(
       lambda x: multihost_utils.process_allgather(x, tiled=True), tree)
+
+
+def sync(name: str):
+  """Waits until every process is here, e.g. for a file that one of them writes."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
 
 
 def is_main() -> bool:

@@ -86,18 +86,17 @@ def auc_figure(
     findings: dict[str, dict],     # name -> {"value", "ci95", "n"}
     untrained: dict[str, dict],    # the same before training; may be empty
     *,
-    levels: dict[str, str] | None = None,  # name -> level of the finding
     max_bars: int = 40,
 ) -> Figure:
   """Bars from chance to the AUC, with 95 % intervals and the untrained model.
 
   Undefined findings are left out; of more than `max_bars`, those with most
-  positives are drawn. Coloured by level (`finding_level` unless given).
+  positives are drawn. Coloured by `finding_level`.
   """
   defined = [f for f in findings if is_number(findings[f]["value"])]
   shown = sorted(defined, key=lambda f: -(findings[f]["n"] or 0))[:max_bars]
   shown.sort(key=lambda f: findings[f]["value"])
-  level = {f: (levels or {}).get(f) or finding_level(f) for f in shown}
+  level = {f: finding_level(f) for f in shown}
   kinds = sorted(set(level.values()), key=list(level.values()).count)[::-1]
   colour = dict(zip(kinds, _cycle()))
 
@@ -121,7 +120,10 @@ def finding_level(name: str) -> str:
   """How specific a finding is: its prefix "level/", else from its wording."""
   if "/" in name:
     return name.split("/", 1)[0]
-  return "finding at a place" if PLACED.search(name) else "finding"
+  if name.endswith(" side"):
+    return "finding on a side"
+  placed = ", " in name or PLACED.search(name)
+  return "finding at a place" if placed else "finding"
 
 
 def is_number(value) -> bool:

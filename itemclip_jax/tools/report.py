@@ -81,7 +81,7 @@ def build(workdir: pathlib.Path) -> pathlib.Path:
     raise FileNotFoundError(f"{workdir} is no directory; give that of a run.")
   results = _read_json(workdir / "results.json")
   config = _read_json(workdir / "config.json")
-  if config and any((workdir / "figures").glob("attention_*.npz")):
+  if any((workdir / "figures").glob("attention_*.npz")):
     visualize.draw_examples(workdir)
   environment = jinja2.Environment(
       autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -101,7 +101,9 @@ def build(workdir: pathlib.Path) -> pathlib.Path:
       final=final_rows(_read_json(workdir / "final.json")),
       config=json.dumps(config, indent=2) if config else "")
   path = workdir / "report.html"
-  path.write_text(page, encoding="utf-8")
+  partial = path.with_suffix(".partial")  # half a page would look finished
+  partial.write_text(page, encoding="utf-8")
+  partial.replace(path)
   return path
 
 

@@ -98,14 +98,13 @@ def draw_examples(workdir: pathlib.Path) -> list[pathlib.Path]:
   Every picture is the first lesion of its kind in the test split, hit or miss.
   """
   folder = workdir / "figures"
-  config = json.loads((workdir / "config.json").read_text())
   drawn, captions = [], {}
   for path in tqdm.tqdm(sorted(folder.glob("attention_*.npz")),
                         desc="pictures", unit="study"):
     with np.load(path) as x:
       figure = attention_figure(
           x["volume"], [str(name) for name in x["series_names"]],
-          x["attention"], tuple(config["vision"]["patch"]),
+          x["attention"], tuple(int(n) for n in x["patch"]),
           text=str(x["text"]), score=float(x["score"]),
           lesion_mask=x["lesion_mask"], visible=x["visible"],
           affine=x["affine"])

@@ -46,14 +46,15 @@ def evaluate(config: schema.Config, mesh, workdir: pathlib.Path) -> dict:
   if step is None:
     raise ValueError(f"There is no checkpoint in {workdir}; train first, with "
                      "--mode=train.")
-  stored = record.Contract.from_dict(checkpoints.meta(step)["contract"],
-                                     f"checkpoint {step}")
-  run.contract.require_same(stored, here=config.data.root,
-                            there=f"the checkpoint of step {step}")
+  setup.require_fit(run, checkpoints.meta(step), step)
   trained = checkpoints.restore(step, run.abstract_state(), mesh).params
   checkpoints.close()
 
   split = record.open_split(config.data.root, config.data.test_split)
+  if not split.findings:
+    raise ValueError(f"The data set in {config.data.root} names no findings; "
+                     "put a findings.json beside the raw reports and build it "
+                     "again.")
   encoder = embed.Encoder(run.model, run.window, run.dtype)
   with jax.set_mesh(mesh):
     ours = _measure(run, split, encoder, trained, "trained model")
@@ -64,7 +65,8 @@ def evaluate(config: schema.Config, mesh, workdir: pathlib.Path) -> dict:
       results[_UNTRAINED[name]] = result
     elif name.startswith("zeroshot_auc/tcsim/"):
       results[name.replace("/tcsim/", "/untrained/")] = result
-  _save_examples(workdir / "figures", [x for e in ours for x in e.examples()])
+  _save_examples(workdir / "figures", [x for e in ours for x in e.examples()],
+                 config.vision.patch)
   report = {k: dataclasses.asdict(v) for k, v in results.items()}
   write_json(workdir / "results.json", report)
   _print_means(results)
@@ -84,7 +86,8 @@ def _measure(run: setup.Run, split, encoder, params, what: str) -> list:
   batches = loader.eval_batches(split, run.make_example, batch=batch_size)
   for batch in tqdm.tqdm(batches, desc=f"eval, {what}", unit="batch",
                          total=-(-len(split.source) // batch_size)):
-    _require(batch, running, run.config)
+    for evaluator in running:
+      setup.require_keys(evaluator, batch, run.config)
     batch["patient_id"] = split.index["patient_id"][batch["record"]]
     batch["study_id"] = split.index["study_id"][batch["record"]]
     inputs = multihost.to_global({k: batch[k] for k in _INPUTS}, run.mesh)
@@ -95,21 +98,13 @@ def _measure(run: setup.Run, split, encoder, params, what: str) -> list:
   return running
 
 
-def _require(batch, running, config):
-  for evaluator in running:
-    if missing := [k for k in evaluator.REQUIRES if k not in batch]:
-      raise ValueError(
-          f"{type(evaluator).__module__} needs {missing}, which the data set in "
-          f"{config.data.root} does not hold; leave it out of "
-          "config.eval.evaluators.")
-
-
-def _save_examples(folder: pathlib.Path, examples: list[dict]):
+def _save_examples(folder: pathlib.Path, examples: list[dict], patch):
   folder.mkdir(parents=True, exist_ok=True)
   for old in folder.glob("attention_*"):
     old.unlink()
   for i, example in enumerate(examples):
-    np.savez_compressed(folder / f"attention_{i:02d}.npz", **example)
+    np.savez_compressed(folder / f"attention_{i:02d}.npz", patch=patch,
+                        **example)
 
 
 def _print_means(results: dict[str, Result]):

@@ -19,7 +19,7 @@ from itemclip_jax.train.step import make_train_step
 
 
 def run_steps(state, data: grain.DatasetIterator, step_fn, *, put, total_steps,
-              log_every, save_every, writer, save):
+              log_every, save_every, writer, save, studies_of):
   """Advances `state` to `total_steps` and returns it and the last metrics.
 
   Order within a step: save, fetch, update, log. Saving comes before the fetch,
@@ -52,9 +52,10 @@ def run_steps(state, data: grain.DatasetIterator, step_fn, *, put, total_steps,
       metrics = {k: float(v) for k, v in multihost.to_host(metrics).items()}
       if not np.isfinite(metrics["loss/total"]):
         raise FloatingPointError(
-            f"The loss of step {step} is {metrics['loss/total']}; nothing of "
-            "it is saved. Lower optimizer.learning_rate or start again from "
-            "the last checkpoint with other data.")
+            f"The loss of step {step} is {metrics['loss/total']}, with the "
+            f"studies {', '.join(studies_of(step))}; nothing of it is saved. "
+            "Look at these studies or lower optimizer.learning_rate, and start "
+            "again: the last checkpoint is good.")
       took = time.perf_counter() - began
       writer(step, metrics | {"time/elapsed_s": took,
                               "time/data_wait_s": waited})
@@ -72,19 +73,21 @@ def train(config: schema.Config, mesh, workdir) -> dict:
   if latest is None:
     state = run.init()
   else:
+    setup.require_fit(run, checkpoints.meta(latest), latest)
     state = checkpoints.restore(latest, run.abstract_state(), mesh)
   split = record.open_split(config.data.root, config.data.train_split,
                             ground_truth=False)
   data = loader.train_loader(
       split, run.make_example, steps=run.total_steps,
-      process=jax.process_index(), num_processes=jax.process_count())
-  data.set_state({"next_index": int(state.step)})
+      process=jax.process_index(), num_processes=jax.process_count(),
+      first_step=int(state.step))
 
   def save(step, state):
     checkpoints.save(step, state, {
-        "config": config_dict(config), "data": {"next_index": step},
+        "config": dataclasses.asdict(config), "data": {"next_index": step},
         "contract": run.contract.to_dict()})
 
+  order = loader.order_of(split, config)
   main = multihost.is_main()
   writer = writer_lib.Writer(workdir, int(state.step)) if main else (
       writer_lib.Silent())
@@ -93,20 +96,19 @@ def train(config: schema.Config, mesh, workdir) -> dict:
         state, data, jit_step(run, state),
         put=lambda batch: multihost.to_global(batch, mesh),
         total_steps=run.total_steps, log_every=config.train.log_every,
-        save_every=config.train.save_every, writer=writer, save=save)
+        save_every=config.train.save_every, writer=writer, save=save,
+        studies_of=lambda step: split.index["study_id"][order.batch(step)[0]])
   checkpoints.close()
   writer.close()
   final = {"step": int(state.step), "loss": metrics.get("loss/total"),
            "params_sha256": digest(state.params),
            "opt_state_sha256": digest(state.opt_state)}
-  if main and (metrics or not (workdir / "final.json").exists()):
-    writer_lib.write_json(workdir / "final.json", final)
+  if not metrics:  # the last step was done before: its loss stands in the log
+    final["loss"] = writer_lib.last_loss(workdir)
+  path = workdir / "final.json"
+  if main and not (path.exists() and json.loads(path.read_text()) == final):
+    writer_lib.write_json(path, final)  # else: newer results stay newer
   return final
-
-
-def config_dict(config: schema.Config) -> dict:
-  """The resolved settings as JSON can hold them."""
-  return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def jit_step(run: setup.Run, state):

@@ -95,6 +95,9 @@ def make_run(
   Raises:
     ValueError: data, settings and work directory do not fit one another.
   """
+  if not config.data.root:
+    raise ValueError("data.root is empty; set --config.data.root to the folder "
+                     "that data_pipelines.prepare made.")
   split = record.open_split(config.data.root, config.data.train_split,
                             ground_truth=False)
   _check_shape(config, split.contract)
@@ -108,13 +111,41 @@ def make_run(
   run = Run(
       config=config, workdir=workdir, mesh=mesh,
       model=DualEncoder(config, logit_bias=bias, dtype=dtype),
-      objective=objectives.make(config),
+      objective=objectives.make(config, dtype),
       tx=optimizer.make_optimizer(config, steps),
       make_example=example_lib.MakeExample(config, tokenizer),
       contract=split.contract, total_steps=steps, dtype=dtype)
   if training:
+    sample = run.make_example(split.source[0], 1, np.random.default_rng(0))
+    require_keys(run.objective, sample, config)
     _claim(run)
   return run
+
+
+def require_keys(reader, batch: dict, config: schema.Config):
+  """Raises unless `batch` holds what an objective or evaluator REQUIRES."""
+  if missing := [k for k in reader.REQUIRES if k not in batch]:
+    raise ValueError(
+        f"{type(reader).__module__} needs {missing}, which the data set in "
+        f"{config.data.root} does not hold; choose another objective or leave "
+        "the evaluator out of config.eval.evaluators.")
+
+
+def require_fit(run: Run, meta: dict, step: int):
+  """Raises unless a checkpoint was made by this model, on such volumes."""
+  where = f"the checkpoint of step {step} in {run.workdir}"
+  contract = record.Contract.from_dict(meta["contract"], where)
+  run.contract.require_same(contract, here=run.config.data.root, there=where)
+  ours = _as_json(run.config)
+  if different := [d for part in ("vision", "text", "joint") for d in
+                   _differences(meta["config"][part], ours[part], f"{part}.")]:
+    raise ValueError(f"{where} is of another model: {'; '.join(different)}. "
+                     "Use the config that it was trained with.")
+
+
+def _as_json(config: schema.Config) -> dict:
+  """The settings as a JSON file gives them back: tuples become lists."""
+  return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def _check_shape(config, contract):
@@ -149,15 +180,16 @@ def _tokenizer(config, workdir, training) -> tokens.Tokenizer:
     path.parent.mkdir(parents=True, exist_ok=True)
     texts = record.read_items(config.data.root, config.data.train_split)
     tokens.train_vocabulary(texts, path, config.text.vocab_size)
+  multihost.sync("vocabulary")
   return tokens.Tokenizer(path, max_tokens=config.text.max_tokens,
-                          vocab_size=config.text.vocab_size)
+                          vocab_size=config.text.vocab_size,
+                          lower_case=config.text.lower_case)
 
 
 def _claim(run: Run):
   """Writes config.json, or refuses a directory of other settings."""
   path = run.workdir / "config.json"
-  ours = dataclasses.asdict(run.config)
-  ours = json.loads(json.dumps(ours))  # tuples become lists, as in the file
+  ours = _as_json(run.config)
   if path.exists():
     theirs = json.loads(path.read_text())
     if different := _differences(theirs, ours):

@@ -34,7 +34,9 @@ class Writer:
   def __init__(self, workdir: pathlib.Path, step: int):
     path = workdir / "metrics.jsonl"
     kept = [line for line in _lines(path) if json.loads(line)["step"] < step]
-    path.write_text("".join(line + "\n" for line in kept))
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(line + "\n" for line in kept))
+    partial.replace(path)
     self._file = path.open("a")
     self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"),
                                              purge_step=step)
@@ -58,6 +60,12 @@ class Silent:
 
   def close(self):
     """Nothing to close."""
+
+
+def last_loss(workdir: pathlib.Path) -> float | None:
+  """The loss of the last line of `metrics.jsonl`."""
+  lines = _lines(workdir / "metrics.jsonl")
+  return json.loads(lines[-1])["loss/total"] if lines else None
 
 
 def _lines(path: pathlib.Path) -> list[str]:

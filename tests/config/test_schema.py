@@ -187,7 +187,7 @@ def test_the_program_tells_a_wrong_setting_before_it_starts(tmp_path):
       [sys.executable, "-m", "itemclip_jax.main", "--config=configs/demo.py",
        "--config.loss.kta_rate=2.0", f"--workdir={tmp_path / 'run'}"],
       cwd=ROOT, capture_output=True, text=True, check=False)
-  assert done.returncode == 1
+  assert done.returncode == 2
   assert done.stderr.splitlines()[-1] == (
       "itemclip_jax: loss.kta_rate must lie in [0, 1], got 2.0.")
   assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()

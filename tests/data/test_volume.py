@@ -86,28 +86,3 @@ def test_labels_follow_the_patient_not_the_array():
   outside = volume.sample_labels(
       source, shape=(2, 2, 2), affine=source.affine + 1000 * np.eye(4)[:, 3:])
   assert not outside.any()
-
-
-def test_token_boxes_tile_the_volume_in_row_major_order():
-  shape, patch = (4, 6, 8), (2, 3, 4)
-  owner = np.full(shape, -1)
-  for n, box in enumerate(volume.token_boxes(shape, patch)):
-    region = tuple(slice(*edge) for edge in box)
-    assert (owner[region] == -1).all()
-    owner[region] = n
-  blocks = owner.reshape(2, 2, 2, 3, 2, 4)[:, 0, :, 0, :, 0]
-  np.testing.assert_array_equal(blocks.ravel(), np.arange(8))
-
-
-def test_token_coverage_counts_the_mask_in_each_box():
-  mask = np.random.default_rng(0).random((3, 4, 6, 8)) < 0.3
-  want = [[mask[s][tuple(slice(*e) for e in box)].mean()
-           for box in volume.token_boxes((4, 6, 8), (2, 3, 4))]
-          for s in range(3)]
-  np.testing.assert_allclose(
-      volume.token_coverage(mask, (2, 3, 4)), want, rtol=1e-6)
-
-
-def test_a_patch_that_does_not_tile_is_an_error():
-  with pytest.raises(ValueError, match="does not tile"):
-    volume.token_boxes((4, 6, 8), (3, 3, 4))

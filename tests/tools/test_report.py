@@ -171,6 +171,8 @@ def test_many_findings_are_cut_to_the_most_frequent():
 
 @pytest.mark.parametrize("name, level", [
     ("cyst", "finding"), ("cyst in the pons", "finding at a place"),
+    ("infarct, left side", "finding on a side"),
+    ("infarct, left frontal lobe", "finding at a place"),
     ("organ/heart", "organ"), ("infarct", "finding")])
 def test_level_of_a_finding(name, level):
   assert curves.finding_level(name) == level
