@@ -5,8 +5,9 @@
 
 DIR is what `python -m data_pipelines.prepare --dataset=studies` made, at
 48x224x224. The values are those of the paper's Table 12 (Lyu et al. 2025,
-https://arxiv.org/abs/2512.11141); `:released` is what the public scripts passed;
-`:smoke` takes two steps of a small model on the demo's data. They compose.
+https://arxiv.org/abs/2512.11141); `:released` is what the public scripts
+passed; `:smoke` takes two steps of a small model on the demo's data. They
+compose.
 """
 
 from itemclip_jax.config import schema, variants

@@ -4,10 +4,11 @@
         --config.data.root=DIR --workdir=runs/ct
 
 The values are those of the paper's Table 12 (Lyu et al. 2025,
-https://arxiv.org/abs/2512.11141), with the geometry of the public code: 112x336x336
-voxels of 3 x 1 x 1 mm, 14x14x14 tokens. `:released` is what the public script
-passed (no up-weighting of the worst positive, 8 virtual ranks); `:smoke` takes two
-steps of a small model on volumes of 16x48x48. They compose.
+https://arxiv.org/abs/2512.11141), with the geometry of the public code: 112 x
+336 x 336 voxels of 3 x 1 x 1 mm, 14 x 14 x 14 tokens. `:released` is what the
+public script passed (no up-weighting of the worst positive, 8 virtual ranks);
+`:smoke` takes two steps of a small model on records of 16 x 48 x 48. They
+compose.
 """
 
 from itemclip_jax.config import schema, variants

@@ -1,6 +1,7 @@
 """The demo: brain MRI phantoms, learnt in minutes on two CPU cores.
 
-    python -m data_pipelines.prepare --dataset=phantom_brain --out=runs/demo/data
+    python -m data_pipelines.prepare --dataset=phantom_brain \\
+        --out=runs/demo/data
     python -m itemclip_jax.main --config=configs/demo.py --workdir=runs/demo
 
 or both, with evaluation and report, by `./run.sh demo`. ItemizedCLIP with the

@@ -160,7 +160,8 @@ def _write_index(out: pathlib.Path):
   folder = out / record.read_contract(out).records
   index = {}
   for split in tfds.builder_from_directory(folder).info.splits:
-    source = record.Source(folder, split, ground_truth=False)
+    source = record.Source(folder, split, only=(
+        "study_id", "patient_id", "series_names", "items", "normal"))
     columns = collections.defaultdict(list)
     for study in tqdm.tqdm(source, desc=f"{split}: index", unit="study"):
       columns["study_id"].append(study["study_id"])

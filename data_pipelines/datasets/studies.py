@@ -105,8 +105,13 @@ class Studies(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(
       self, split: str, entries: dict[str, dict]
   ) -> Iterator[tuple[str, dict[str, Any]]]:
+    # Records of one split hold the same features: where some study has its
+    # lesions outlined, one that names none has none.
+    truth = {"lesions": []} if any(
+        "lesions" in entry for entry in entries.values()) else {}
     jobs = [
-        study_lib.Job(root=self._raw, split=split, study=name, entry=entry,
+        study_lib.Job(root=self._raw, split=split, study=name,
+                      entry=truth | entry,
                       columns=self._columns, resize=self._dataset.resize,
                       shape=self._dataset.shape,
                       intensity=self._dataset.intensity)

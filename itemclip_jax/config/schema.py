@@ -6,11 +6,11 @@ misspelt key is an error there and on the command line.
 """
 
 import dataclasses
-import types
-import typing
 from typing import Literal
 
 import ml_collections
+
+from itemclip_jax.config.build import build
 
 
 def _positive(where: str, **values):
@@ -261,49 +261,4 @@ def from_config_dict(raw: ml_collections.ConfigDict) -> Config:
 
 def from_dict(raw: dict) -> Config:
   """Builds a checked `Config` from nested plain dicts (`config.json`)."""
-  return _build(Config, raw, "config")
-
-
-def _build(cls, raw: dict, where: str):
-  fields = {f.name: f.type for f in dataclasses.fields(cls)}
-  if unknown := raw.keys() - fields.keys():
-    raise ValueError(f"Unknown {where} settings {sorted(unknown)}; "
-                     f"{cls.__name__} has {sorted(fields)}.")
-  values = {}
-  for name, value in raw.items():
-    kind = fields[name]
-    if dataclasses.is_dataclass(kind):
-      values[name] = _build(kind, value, f"{where}.{name}")
-    else:
-      values[name] = _checked(value, kind, f"{where}.{name}")
-  return cls(**values)
-
-
-def _checked(value, kind, where: str):
-  """Returns `value` as `kind`, or raises naming the setting."""
-  origin = typing.get_origin(kind)
-  if origin is tuple:
-    if not isinstance(value, (tuple, list)):
-      raise ValueError(f"{where} is {value!r}; want a tuple.")
-    inner = typing.get_args(kind)[0]
-    want = [a for a in typing.get_args(kind) if a is not Ellipsis]
-    if Ellipsis not in typing.get_args(kind) and len(value) != len(want):
-      raise ValueError(f"{where} is {value!r}; want {len(want)} values.")
-    return tuple(_checked(v, inner, where) for v in value)
-  if origin is Literal:
-    if value not in typing.get_args(kind):
-      raise ValueError(
-          f"{where} is {value!r}; use one of {typing.get_args(kind)}.")
-    return value
-  if origin is types.UnionType or origin is typing.Union:
-    for option in typing.get_args(kind):
-      try:
-        return _checked(value, option, where)
-      except ValueError:
-        continue
-    raise ValueError(f"{where} is {value!r}; want {kind}.")
-  if kind is float and isinstance(value, int) and not isinstance(value, bool):
-    return float(value)
-  if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-    raise ValueError(f"{where} is {value!r}; want {kind.__name__}.")
-  return value
+  return build(Config, raw, "config")

@@ -17,8 +17,8 @@ def apply(
   """
   for name in filter(None, wanted.split(",")):
     if name not in known:
-      raise ValueError(f"Unknown variant {name!r}; have {sorted(known)}, joined "
-                       "by commas where you want several.")
+      raise ValueError(f"Unknown variant {name!r}; have {sorted(known)}, "
+                       "joined by commas where you want several.")
     known[name](config)
   return config
 

@@ -1,10 +1,10 @@
-"""ArrayRecord -> this process's rows of each batch, a pure function of the step.
+"""ArrayRecord -> this process's rows of a batch, a pure function of the step.
 
 Which records form batch n follows from (seed, n) alone: in every epoch records
 are permuted within their bucket of series counts, cut into whole batches (what
 is left over waits for another epoch), and the batches are permuted. Shuffling
-inside a record draws from (seed, epoch, record). So the number of hosts, threads
-and restarts change nothing, and the position in the data is the step.
+inside a record draws from (seed, epoch, record). So the number of hosts,
+threads and restarts change nothing, and the position in the data is the step.
 """
 
 import dataclasses

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tensorflow_datasets as tfds
+import tqdm
 
 SCHEMA_VERSION = 1
 
@@ -193,7 +194,8 @@ def read_items(root, split: str) -> list[str]:
   """Returns every item of a split; nothing else of a record is decoded."""
   root = pathlib.Path(root)
   source = Source(root / read_contract(root).records, split, only=("items",))
-  return [item for study in source for item in study["items"]]
+  return [item for study in tqdm.tqdm(source, desc="reports", unit="study")
+          for item in study["items"]]
 
 
 def read_contract(root) -> Contract:

@@ -48,7 +48,7 @@ def rescale(voxels: np.ndarray, intensity: str = "percentiles") -> np.ndarray:
 
   "percentiles" is HLIP's rule. It sets a lesion that fills less than half a per
   cent of the volume as bright as the brightest tissue, and lets a larger one
-  darken all the rest. "median" leaves tissue where it is, whatever else there is.
+  darken all the rest. "median" leaves tissue where it is in either case.
 
   Raises:
     ValueError: the volume has one value only, or values that are not finite.

@@ -62,7 +62,7 @@ class Evaluator:
                    for f in range(len(self._context.findings))]
     count = min(len(p) for p in per_finding)
     table = np.stack([p[:count] for p in per_finding])          # [F, prompts]
-    which = table[np.maximum(batch["item_finding"], 0)]         # [B, K, prompts]
+    which = table[np.maximum(batch["item_finding"], 0)]      # [B, K, prompts]
     B, K, P = which.shape
     weights = self._context.encoder.attention(
         encoded, self._context.texts, which.reshape(B, K * P))

@@ -40,10 +40,12 @@ class Evaluator:
         min_positives=settings.min_positives,
         num_resamples=settings.bootstrap, seed=self._context.config.seed)
     positives = (rows["labels"] == 1).sum(0)
-    averaged = int((positives >= settings.min_positives).sum())
+    averaged = int(((positives >= settings.min_positives)
+                    & (rows["labels"] == 0).any(0)).sum())
     mean, each = auc(rows["local"])
     yield "zeroshot_auc/mean_tcsim", Result.of(mean, averaged)
-    yield "zeroshot_auc/mean_global", Result.of(auc(rows["global"])[0], averaged)
+    overall, _ = auc(rows["global"])
+    yield "zeroshot_auc/mean_global", Result.of(overall, averaged)
     for name, estimate, n in zip(self._context.findings, each, positives):
       yield f"zeroshot_auc/tcsim/{name}", Result.of(estimate, int(n))
 

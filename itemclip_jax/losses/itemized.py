@@ -63,7 +63,7 @@ def alignment(
 
 
 def separation(
-    own: jax.Array,          # [B, J, K] cosine of pooled vector j and own item k
+    own: jax.Array,          # [B, J, K] cosine of pooled vector j, own item k
     candidates: Candidates,
     item_mask: jax.Array,    # [B, K] bool
     same_text: jax.Array | None = None,  # [B, K, K] bool, True = equal texts

@@ -26,7 +26,7 @@ class Bert(nn.Module):
     max_positions: rows of the position table.
     dropout: rate after embeddings and in each branch, in training.
     word_init: standard deviation of the initial word vectors. With BERT's 0.02
-      position and type weigh as much as the word, and untrained texts are alike.
+      position and type weigh as much as the word: untrained texts are alike.
     dtype: type of the matmuls, None for the parameters'.
   """
   vocab_size: int = 30522

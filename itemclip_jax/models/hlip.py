@@ -1,8 +1,8 @@
 """HLIP: a ViT over a whole study whose attention groups change by block.
 
 Each block attends within a slice (one slab of tokens along depth), a series, or
-the whole study. The CLS token goes with the groups: it is copied into every part
-when groups become finer and averaged when they become coarser. Nothing but
+the whole study. The CLS token goes with the groups: it is copied into every
+part when groups become finer and averaged when they become coarser. Nothing but
 reshapes and one mask: a padded series takes part in no average, and its tokens
 are keys for nobody.
 
@@ -69,7 +69,7 @@ def join_groups(
     series_mask: jax.Array,  # [B, S] bool
     level: str,
 ) -> tuple[jax.Array, jax.Array | None]:
-  """Returns the groups [G, 1 + T, C] and, for studies, their mask [G, 1 + T]."""
+  """Returns groups [G, 1 + T, C] and, for studies, their mask [G, 1 + T]."""
   B, S, d, P, C = tokens.shape
   if level == "study":
     x = jnp.concatenate([cls[:, None], tokens.reshape(B, -1, C)], axis=1)

@@ -1,6 +1,6 @@
 """What the towers share: norm, MLP, transformer block, position tables.
 
-The block is pre-norm (ViT):  x + Attention(LN x), then x + MLP(LN x), with exact
+The block is pre-norm (ViT): x + Attention(LN x), then x + MLP(LN x), with exact
 GELU and a bias on every projection, as in timm's vision transformer.
 """
 
@@ -102,8 +102,8 @@ class Block(nn.Module):
 def smooth_patch_init(patch: tuple[int, int, int]):
   """Initialiser of a patch kernel [pd * ph * pw, C] from smooth filters only.
 
-  Random mixtures of the lowest cosines, up to 3 x 4 x 4 of them, scaled so that a
-  smooth patch of unit variance gives outputs of unit variance. A white random
+  Random mixtures of the lowest cosines, up to 3 x 4 x 4, scaled so that a smooth
+  patch of unit variance gives outputs of unit variance. A white random
   kernel maps a bright spot to unrelated vectors depending on where in the patch
   it lies; pretrained kernels are smooth, and so is this one.
   """

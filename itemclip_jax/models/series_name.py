@@ -49,7 +49,7 @@ class SeriesNameEncoder(nn.Module):
     position = jnp.broadcast_to(table[:L], (G, L, _POSITION_WIDTH))
     x = jnp.concatenate([letters, position], axis=-1)
 
-    # A padded series has no terminator: it reads position 0 and is masked later.
+    # A padded series has no terminator: reads position 0, is masked later.
     end = jnp.argmax(codes == TERMINATOR, axis=1)                  # [G]
     mask = jnp.arange(L) <= end[:, None]
     for i in range(self.depth):

@@ -2,8 +2,8 @@
 
     x = (clip((raw - low) / (high - low), 0, 1) - 0.449) / 0.226
 
-The host ships one or two bytes a voxel; 0.449 and 0.226 are the channel means of
-the ImageNet statistics, as in the published loaders.
+The host ships one or two bytes a voxel; 0.449 and 0.226 are the channel means
+of the ImageNet statistics, as in the published loaders.
 """
 
 import jax

@@ -5,7 +5,7 @@ For image i and candidate item j with query q_j, keys k_n and values v_n
     w_jn  = softmax0_n(q_j . k_n / sqrt(F))         (per head, kept tokens)
     o_j   = W_o [sum_n w_jn v_n]                     the item's pooled vector
     local = cos(o_j, t_j)                            alignment, scoring (TCSim)
-    key   = cos(o'_j, t_j)                           o' pools the key tokens only
+    key   = cos(o'_j, t_j)                          o' pools the key tokens only
     own   = cos(o_j, t_k), k the image's own items   separation
 
 where the key tokens of (i, j) are the `kta_rate` share of image i's real tokens
@@ -47,8 +47,8 @@ class Pairs(NamedTuple):
   own: jax.Array               # [B, J, K] candidate j's pooled vector, item k
 
 
-# `keep(start, size)` returns bool [B, A, size, N]: which tokens each head of the
-# candidates start .. start + size - 1 may see.
+# `keep(start, size)` returns bool [B, A, size, N]: which tokens each head of
+# the candidates start .. start + size - 1 may see.
 KeepFn = Callable[[jax.Array, int], jax.Array]
 
 

@@ -11,8 +11,8 @@ from itemclip_jax.parallel import sharding
 def initialize():
   """Joins the processes of a pod slice or job; a no-op on one machine.
 
-  On a TPU pod slice and in a Slurm step JAX finds the peers by itself. Asked for
-  by ITEMCLIP_MULTIHOST=1, since a single host of a pod looks just the same.
+  On a TPU pod slice and in a Slurm step JAX finds the peers by itself. Asked
+  for by ITEMCLIP_MULTIHOST=1: a single host of a pod looks just the same.
   """
   if os.environ.get("ITEMCLIP_MULTIHOST") == "1":
     jax.distributed.initialize()
@@ -39,7 +39,7 @@ def to_host(tree):
 
 
 def sync(name: str):
-  """Waits until every process is here, e.g. for a file that one of them writes."""
+  """Waits until every process is here, e.g. for a file that one writes."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 

@@ -21,13 +21,11 @@ import numpy as np
 # Panel title -> which names of metrics.jsonl it shows; empty panels are left
 # out, a name goes to the first that fits.
 PANELS = (
-    ("Total loss", r"(valid/)?loss/total"),
-    ("Loss terms", r"(valid/)?loss/.+"),
-    ("Validation ranks", r"valid/.*rank.*"),
-    ("Validation", r"valid/.+"),
+    ("Total loss", r"loss/total"),
+    ("Loss terms", r"loss/.+"),
+    ("Logits", r"logit/.+"),
     ("Logit scale and bias", r"logit_(scale|bias)"),
     ("Norms", r"norm/.+"),
-    ("Learning rate", r"(.*/)?(learning_rate|lr)"),
 )
 NOISY = ("Total loss", "Loss terms", "Norms")
 COLOURS = ("#1f5fa8", "#c2571a", "#2e7d57", "#8a4fa3", "#a8871f", "#5b6770")

@@ -3,8 +3,8 @@
     python -m itemclip_jax.tools.report --workdir=runs/demo
 
 reads what training and evaluation left in the run directory (`results.json`,
-`metrics.jsonl`, `final.json`, `config.json`, `figures/attention_*.npz`, which it
-draws) and writes `report.html` there. The page needs no
+`metrics.jsonl`, `final.json`, `config.json`, `figures/attention_*.npz`, which
+it draws) and writes `report.html` there. The page needs no
 script and no other file, so it can be mailed or printed. What is missing is
 named on the page and left out; what is undefined is called undefined.
 """

@@ -25,6 +25,8 @@ from matplotlib.figure import Figure
 import numpy as np
 import tqdm
 
+from itemclip_jax.tools import slices
+
 PANEL_INCHES = 1.9
 LABEL_INCHES = 1.75                # column of series names, left of the panels
 HEAD_INCHES, FOOT_INCHES = 0.6, 0.5  # above it, the lines of the title
@@ -35,7 +37,6 @@ LESION, TOKEN, INK = "#00e5ff", "#ffffff", "#1f2933"
 HEAT = colors.LinearSegmentedColormap.from_list(
     "heat", ["#6a00a8", "#c2185b", "#ff3d00", "#ff9800"])
 OUTLINED = [patheffects.withStroke(linewidth=2.6, foreground="black")]
-DIRECTIONS = (("L", "R"), ("P", "A"), ("I", "S"))  # -/+ of the RAS axes
 
 
 def attention_figure(
@@ -55,7 +56,7 @@ def attention_figure(
   """Returns the figure; save it with `figure.savefig(path, dpi=150)`."""
   _check_shapes(volume, series_names, attention, patch, lesion_mask)
   if affine is not None:
-    volume, attention, lesion_mask, affine = _radiological(
+    volume, attention, lesion_mask, affine = slices.radiological(
         volume, attention, lesion_mask, affine)
   real = [s for s, name in enumerate(series_names) if name]
   share = attention.sum((1, 2, 3)) / max(attention[real].sum(), 1e-12)
@@ -74,22 +75,6 @@ def attention_figure(
   _label_facts(figure, score, attention, len(real) - len(order))
   _label_foot(figure, lesion_mask is not None)
   return figure
-
-
-def _radiological(volume, attention, lesion_mask, affine):
-  """Mirrors the series whose width runs to the patient's right."""
-  volume, attention, affine = volume.copy(), attention.copy(), affine.copy()
-  lesion_mask = None if lesion_mask is None else lesion_mask.copy()
-  for s in range(len(volume)):
-    width = affine[s, :3, 2]
-    if width[0] <= 0 or np.argmax(np.abs(width)) != 0:
-      continue
-    affine[s, :3, 3] += width * (volume.shape[-1] - 1)
-    affine[s, :3, 2] = -width
-    for array in (volume, attention, lesion_mask):
-      if array is not None:
-        array[s] = array[s, ..., ::-1]
-  return volume, attention, lesion_mask, affine
 
 
 def draw_examples(workdir: pathlib.Path) -> list[pathlib.Path]:
@@ -118,67 +103,6 @@ def draw_examples(workdir: pathlib.Path) -> list[pathlib.Path]:
   return drawn
 
 
-def upsample(
-    attention: np.ndarray,   # [d, h, w] one series
-    patch: tuple[int, ...],  # voxels of one token
-    slices: list[int],       # stored slice numbers
-) -> np.ndarray:             # [len(slices), H, W]
-  """Linear interpolation between token centres, constant beyond the last."""
-  depth, rows, columns = (
-      _interpolation(n, p) for n, p in zip(attention.shape, patch, strict=True))
-  return np.einsum("zd,dhw,yh,xw->zyx", depth[slices], attention, rows,
-                   columns, optimize=True)
-
-
-def pick_slices(
-    attention: np.ndarray,         # [d, h, w] one series
-    patch: tuple[int, ...],        # voxels of one token
-    lesion: np.ndarray | None,     # [D, H, W] bool
-    num_slices: int,
-    tissue: np.ndarray,            # [D] bool, slices that show anatomy
-) -> list[int]:
-  """Slice numbers, increasing: top token, lesion's largest extent, around.
-
-  The top token is shown at its centre. What room is left goes to the token
-  layers around it, nearest first, unless they lie beyond the anatomy.
-  """
-  depth = attention.shape[0] * patch[0]
-  centre = _top_slice(attention, patch)
-  wanted = [centre]
-  if lesion is not None and lesion.any():
-    wanted.append(_largest_slice(lesion))
-  wanted += sorted(range(depth), key=lambda z: (
-      not tissue[z], (z - centre) % patch[0] != 0, abs(z - centre)))
-  return sorted(list(dict.fromkeys(wanted))[:num_slices])
-
-
-def edge_letters(affine: np.ndarray, axis: int) -> tuple[str, str]:
-  """Patient directions at the low and the high end of a stored axis.
-
-  Args:
-    affine: [4, 4] stored (d, h, w) index -> RAS mm.
-    axis: 0, 1 or 2 for d, h, w.
-  """
-  step = affine[:3, axis]
-  along = int(np.argmax(np.abs(step)))
-  low, high = DIRECTIONS[along]
-  return (low, high) if step[along] > 0 else (high, low)
-
-
-def _interpolation(tokens: int, patch: int) -> np.ndarray:
-  """[tokens * patch, tokens] weights of linear interpolation, rows sum to 1."""
-  at = np.clip((np.arange(tokens * patch) + 0.5) / patch - 0.5, 0, tokens - 1)
-  return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(tokens)))
-
-
-def _top_slice(attention, patch) -> int:
-  return int(np.argmax(attention.max((1, 2))) * patch[0] + patch[0] // 2)
-
-
-def _largest_slice(lesion) -> int:
-  return int(np.argmax(lesion.sum((1, 2))))
-
-
 def _grey_limit(series) -> float:
   """White point: a few bright voxels must not darken the anatomy."""
   tissue = series[series > 0]
@@ -190,16 +114,9 @@ def _has_tissue(series, white):
   return (series > 0.15 * white).mean((1, 2)) > 0.02
 
 
-def _pixel_aspect(affine) -> float:
-  """Height of a pixel over its width, 1 without an affine."""
-  if affine is None:
-    return 1.0
-  return float(np.linalg.norm(affine[:3, 1]) / np.linalg.norm(affine[:3, 2]))
-
-
 def _layout(text, shape, affines, num_slices):
   """Figure with its title, and one list of empty panels for each series."""
-  aspects = [_pixel_aspect(affine) for affine in affines]
+  aspects = [slices.pixel_aspect(affine) for affine in affines]
   heights = [PANEL_INCHES * shape[2] * a / shape[3] for a in aspects]
   width = LABEL_INCHES + num_slices * PANEL_INCHES
   lines = textwrap.wrap(f"“{text}”", int(width * 9.2), max_lines=3,
@@ -225,16 +142,17 @@ def _draw_series(panels, volume, attention, patch, *, lesion, affine, peak,
                  top):
   """Fills one row; `top` is the study's top token (d, h, w) if it is here."""
   white = _grey_limit(volume)
-  slices = pick_slices(attention, patch, lesion, len(panels),
-                       tissue=_has_tissue(volume, white))
-  heat = upsample(attention, patch, slices) / max(peak, 1e-12)
-  for axes, z, plane in zip(panels, slices, heat):
+  shown = slices.pick_slices(attention, patch, lesion, len(panels),
+                             tissue=_has_tissue(volume, white))
+  heat = slices.upsample(attention, patch, shown) / max(peak, 1e-12)
+  for axes, z, plane in zip(panels, shown, heat):
     _draw_slice(axes, volume[z], plane, white,
                 None if lesion is None else lesion[z])
     why = []
-    if z == _top_slice(attention, patch):
+    if z == slices.top_slice(attention, patch):
       why.append("peak of this series" if top is None else "top token")
-    if lesion is not None and lesion.any() and z == _largest_slice(lesion):
+    if lesion is not None and lesion.any() and (
+        z == slices.largest_slice(lesion)):
       why.append("lesion")
     axes.text(0.03, 0.03, " · ".join([f"slice {z}", *why]), color="white",
               transform=axes.transAxes, fontsize=6.8, path_effects=OUTLINED)
@@ -266,8 +184,8 @@ def _draw_token(axes, token, patch):
 
 
 def _label_edges(axes, affine):
-  top, bottom = edge_letters(affine, 1)
-  left, right = edge_letters(affine, 2)
+  top, bottom = slices.edge_letters(affine, 1)
+  left, right = slices.edge_letters(affine, 2)
   for x, y, letter, ha, va in (
       (0.02, 0.5, left, "left", "center"),
       (0.98, 0.5, right, "right", "center"),

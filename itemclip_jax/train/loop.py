@@ -125,7 +125,8 @@ def jit_step(run: setup.Run, state):
 def digest(tree) -> str:
   """SHA-256 over the leaves in path order."""
   sha = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(multihost.to_host(tree)):
+  tree = multihost.to_host(tree)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     sha.update(jax.tree_util.keystr(path, simple=True, separator="/").encode())
     sha.update(np.ascontiguousarray(leaf).tobytes())
   return sha.hexdigest()

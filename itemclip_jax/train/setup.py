@@ -186,18 +186,25 @@ def _tokenizer(config, workdir, training) -> tokens.Tokenizer:
                           lower_case=config.text.lower_case)
 
 
+# Settings that change no number of a run and may differ when it goes on.
+_FREE = ("data.root", "data.num_threads", "data.prefetch", "mesh.", "eval.",
+         "train.log_every", "train.save_every", "train.keep")
+
+
 def _claim(run: Run):
   """Writes config.json, or refuses a directory of other settings."""
   path = run.workdir / "config.json"
   ours = _as_json(run.config)
   if path.exists():
-    theirs = json.loads(path.read_text())
-    if different := _differences(theirs, ours):
+    different = [d for d in _differences(json.loads(path.read_text()), ours)
+                 if not d.startswith(_FREE)]
+    if different:
       raise ValueError(
           f"{run.workdir} holds a run with other settings: "
           f"{'; '.join(different)}. Choose another --workdir or go back to its "
           "settings.")
-  elif multihost.is_main():
+  multihost.sync("config")  # read by all before it is written by one
+  if multihost.is_main():
     write_json(path, ours)
 
 

@@ -6,6 +6,7 @@ from matplotlib.text import Text
 import numpy as np
 import pytest
 
+from itemclip_jax.tools import slices
 from itemclip_jax.tools import visualize
 
 PATCH = (2, 4, 4)
@@ -81,11 +82,11 @@ def test_upsampling_keeps_token_centres_constants_and_range():
   rng = np.random.default_rng(0)
   odd = (3, 3, 3)                                  # a centre voxel exists
   grid = rng.random((2, 3, 4))
-  up = visualize.upsample(grid, odd, list(range(6)))
+  up = slices.upsample(grid, odd, list(range(6)))
   assert up.shape == (6, 9, 12)
   np.testing.assert_allclose(up[1::3, 1::3, 1::3], grid)
   assert up.min() >= grid.min() and up.max() <= grid.max()
-  flat = visualize.upsample(np.full((2, 3, 4), 0.3), odd, [0, 5])
+  flat = slices.upsample(np.full((2, 3, 4), 0.3), odd, [0, 5])
   np.testing.assert_allclose(flat, 0.3)
 
 
@@ -94,7 +95,7 @@ def test_slices_hold_the_top_token_and_the_lesion_before_others():
   attention[4] = 1.0                               # slices 8 and 9, centre 9
   lesion = np.zeros((12, 4, 4), bool)
   lesion[2, :2] = lesion[3, :1] = True
-  pick = lambda n, tissue=np.ones(12, bool): visualize.pick_slices(
+  pick = lambda n, tissue=np.ones(12, bool): slices.pick_slices(
       attention, (2, 2, 2), lesion, n, tissue=tissue)
   assert pick(1) == [9] and pick(2) == [2, 9]
   assert pick(4) == [2, 7, 9, 11]                  # neighbouring tokens
@@ -106,9 +107,9 @@ def test_edges_follow_the_affine():
   affine = np.diag([0.0, 0.0, 0.0, 1.0])
   affine[2, 0], affine[1, 1], affine[0, 2] = 5.0, -1.0, -1.0
   # Axial, radiological: the left edge of the picture is the patient's right.
-  assert visualize.edge_letters(affine, 2) == ("R", "L")
-  assert visualize.edge_letters(affine, 1) == ("A", "P")
-  assert visualize.edge_letters(affine, 0) == ("I", "S")
+  assert slices.edge_letters(affine, 2) == ("R", "L")
+  assert slices.edge_letters(affine, 1) == ("A", "P")
+  assert slices.edge_letters(affine, 0) == ("I", "S")
   study = _study() | dict(affine=np.stack([affine] * 3))
   assert {"R", "L", "A", "P"} <= set(_texts(
       visualize.attention_figure(**study)))
@@ -138,7 +139,7 @@ def test_width_towards_the_right_is_mirrored_with_its_affine():
   attention = rng.random((2, 1, 2, 3))
   affine = np.stack([np.eye(4)] * 2)[:, [2, 1, 0, 3]]  # w -> R in both
   affine[1, :3, 2] *= -1                               # w -> L in the second
-  shown = visualize._radiological(volume, attention, volume > 99, affine)
+  shown = slices.radiological(volume, attention, volume > 99, affine)
   np.testing.assert_array_equal(shown[0][0], volume[0, ..., ::-1])
   np.testing.assert_array_equal(shown[1][0], attention[0, ..., ::-1])
   np.testing.assert_array_equal(shown[2][0], volume[0, ..., ::-1] > 99)

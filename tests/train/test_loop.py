@@ -110,9 +110,18 @@ def test_a_run_of_other_settings_is_refused_in_the_same_directory(
   other = dataclasses.replace(
       config, seed=1, loss=dataclasses.replace(config.loss, kta_rate=0.1))
   with pytest.raises(ValueError, match=(
-      "holds a run with other settings: loss.kta_rate was 0.05, is 0.1; seed "
-      "was 0, is 1. Choose another --workdir")):
+      "holds a run with other settings: loss.kta_rate was "
+      f"{config.loss.kta_rate}, is 0.1; seed was 0, is 1. Choose another "
+      "--workdir")):
     loop.train(other, mesh, straight)
+
+
+def test_what_changes_no_number_may_change_between_two_starts(
+    straight, config, mesh):
+  other = dataclasses.replace(
+      config, train=dataclasses.replace(config.train, log_every=3),
+      data=dataclasses.replace(config.data, num_threads=1))
+  assert loop.train(other, mesh, straight)["step"] == STEPS
 
 
 def test_a_state_that_is_not_finite_is_never_saved(

@@ -28,8 +28,8 @@ class TinyCt(tfds.core.GeneratorBasedBuilder):
       yield i, {
           "study_id": f"study{i}", "patient_id": f"patient{i}",
           "volume": rng.integers(-1024, 1000, (1, *SHAPE)).astype(np.int16),
-          "series_names": ["CHEST"], "affine": np.eye(4, dtype=np.float32)[None],
-          "orientation": ["IPL"], "source": ["volume.nii.gz"],
+          "series_names": ["CHEST"],
+          "affine": np.eye(4, dtype=np.float32)[None], "orientation": ["IPL"], "source": ["volume.nii.gz"],
           "source_spacing_mm": np.array([[3, 1, 1]], np.float32),
           "items": [f"Nodule number {i}.", "No effusion."], "normal": False,
           "labels": np.zeros(1, np.int8),
