@@ -27,7 +27,7 @@ from data_pipelines.phantom import lesions
 from data_pipelines.phantom import report
 from itemclip_jax.data import record
 
-VERSION = 3                            # of what a subject looks like
+VERSION = 4                            # of what a subject looks like
 SHAPE = (24, 48, 48)                   # D, H, W of every stored series
 # Raw grids by the first part of the series name: voxels and mm along R, A, S.
 # Resampling them to SHAPE moves no voxel, only turns axes.
