@@ -49,10 +49,10 @@ def get_config(variant: str = ""):
   config.optimizer.learning_rate = 1.5e-3
   config.optimizer.weight_decay = 0.05
   config.train.global_batch = 16
-  config.train.steps = 2800
+  config.train.steps = 2400
   config.train.warmup_steps = 50
   config.train.log_every = 20
-  config.train.save_every = 350
+  config.train.save_every = 300
   config.eval.evaluators = ("zeroshot_auc", "segmentation")
   config.eval.top_tokens = 2
   return variants.apply(config, variant, {"smoke": smoke})

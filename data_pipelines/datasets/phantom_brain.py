@@ -27,7 +27,7 @@ from data_pipelines.phantom import lesions
 from data_pipelines.phantom import report
 from itemclip_jax.data import record
 
-VERSION = 4                            # of what a subject looks like
+VERSION = 1                            # of what a subject looks like
 SHAPE = (24, 48, 48)                   # D, H, W of every stored series
 # Raw grids by the first part of the series name: voxels and mm along R, A, S.
 # Resampling them to SHAPE moves no voxel, only turns axes.
@@ -55,7 +55,7 @@ class Dataset:
   seed: int = 0
   num_train: int = 1600
   num_valid: int = 64
-  num_test: int = 260
+  num_test: int = 520
 
   def __post_init__(self):
     if min(self.sizes.values()) < 0 or not any(self.sizes.values()):

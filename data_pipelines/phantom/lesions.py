@@ -27,13 +27,11 @@ class Kind:
   dots: bool = False        # a cluster of small dots instead of one blob
 
 
-# AX_SWI is a susceptibility map, in which blood is bright (in the magnitude
-# image it is as dark as the ground outside of the head).
 KINDS = (
     Kind("acute infarct", {"AX_T2": 1.6, "AX_FLAIR": 1.6}),
     Kind("vasogenic oedema", {"AX_FLAIR": 1.6}, edge_mm=4.0),
-    Kind("microhaemorrhages", {"AX_SWI": 1.7}, dots=True),
-    Kind("haematoma", {"AX_SWI": 1.7, "AX_T1": 1.8}),
+    Kind("microhaemorrhages", {"AX_SWI": 0.0}, dots=True),
+    Kind("haematoma", {"AX_SWI": 0.0, "AX_T1": 1.8}),
     Kind("enhancing mass", {"COR_T1_POST": 1.8}),
     Kind("cystic lesion", {"AX_T2": 1.6, "AX_T1": 0.0, "AX_FLAIR": 0.0}),
     Kind("lipoma", {"AX_T1": 1.8, "COR_T1_POST": 1.8}),

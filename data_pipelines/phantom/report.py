@@ -13,8 +13,7 @@ import numpy as np
 from data_pipelines.phantom import lesions
 
 NORMAL = "Study is unremarkable."
-NO_PLACE_RATE = 0.2      # items that name no place
-SIDE_ONLY_RATE = 0.2     # items that name the side only, where there is one
+NO_PLACE_RATE = 0.12     # items that name no place
 HARMLESS_RATE = 0.3      # studies with one more item that is no lesion
 SMALL_MM, LARGE_MM = 38.0, 44.0
 
@@ -49,12 +48,6 @@ WITH_SIDE = (
     "On the {side} side, {a_sized} in the {region}.",
     "{sized} located in the {region} on the {side}.",
 )
-SIDE_ONLY = (
-    "There is {a_sized} in the {side} hemisphere.",
-    "{side}-sided {phrase} measuring {mm} mm.",
-    "{sized} of the {side} hemisphere.",
-    "On the {side}, {a_sized} is seen.",
-)
 WITHOUT_PLACE = (
     "There is {a_sized}.",
     "{a_sized} is seen.",
@@ -79,11 +72,8 @@ def describe(rng: np.random.Generator, lesion: lesions.Lesion) -> str:
   """One item of the report."""
   place = lesion.place
   templates = WITH_PLACE + (WITH_SIDE if place.side else ())
-  kind_of_text = rng.random()
-  if kind_of_text < NO_PLACE_RATE:
+  if rng.random() < NO_PLACE_RATE:
     templates = WITHOUT_PLACE
-  elif kind_of_text < NO_PLACE_RATE + SIDE_ONLY_RATE and place.side:
-    templates = SIDE_ONLY
   phrase = _pick(rng, PHRASES[lesion.kind.name])
   sized = f"{_size(rng, lesion.diameter_mm)}{phrase}"
   article = "an" if sized[0] in "aeiou" else "a"
