@@ -86,3 +86,17 @@ def test_labels_follow_the_patient_not_the_array():
   outside = volume.sample_labels(
       source, shape=(2, 2, 2), affine=source.affine + 1000 * np.eye(4)[:, 3:])
   assert not outside.any()
+
+
+def test_median_rule_keeps_tissue_whatever_the_lesion():
+  rng = np.random.default_rng(0)
+  head = np.zeros((20, 20, 20), np.float32)
+  head[4:16, 4:16, 4:16] = rng.normal(400.0, 10.0, (12, 12, 12))
+  for size in (2, 6):                 # 0.1 % and 2.7 % of the volume
+    ill = head.copy()
+    ill[6:6 + size, 6:6 + size, 6:6 + size] = 1200.0
+    well, seen = (volume.rescale(x, "median") for x in (head, ill))
+    tissue = (head > 0) & (ill < 1200)
+    np.testing.assert_allclose(seen[tissue], well[tissue], rtol=0.02)
+    assert (seen[ill == 1200] == 255).all()
+  np.testing.assert_allclose(np.median(well[head > 0]), 127.5, rtol=0.01)

@@ -233,3 +233,15 @@ def test_full_text_tower_is_bert_base():
       jax.ShapeDtypeStruct((1, c.text.max_tokens), jnp.int32))
   count = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(variables))
   assert count == 108_891_648  # bert-base-uncased without its pooler
+
+
+def test_first_patch_filters_are_smooth_and_keep_the_variance():
+  patch = (4, 8, 8)
+  kernel = np.asarray(layers.smooth_patch_init(patch)(
+      jax.random.key(0), (4 * 8 * 8, 512)))
+  filters = kernel.T.reshape(512, *patch)
+  for axis in (1, 2, 3):              # white filters would give a ratio of 2
+    steps = np.diff(filters, axis=axis)
+    assert (steps ** 2).mean() < 1.3 * (filters ** 2).mean()
+  # A constant patch of ones gives outputs of unit variance: 512 draws, 5 sigma.
+  assert abs((np.ones(4 * 8 * 8) @ kernel).var() - 1) < 0.32

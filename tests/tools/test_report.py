@@ -46,7 +46,7 @@ def _run(tmp_path):
   write("results.json", json.dumps(_results()))
   write("metrics.jsonl", "\n".join(
       json.dumps({"step": s, "loss/total": 9.0 / (s + 1), "loss/ila": 1.0,
-                  "logit_scale": 14.3, "valid/auc": None if s < 9 else 0.7})
+                  "logit_scale": 14.3, "logit/positive": None if s < 9 else 0.7})
       for s in range(60)))
   write("final.json", json.dumps({
       "step": 2000, "loss": 12.0434, "params_sha256": "9f" * 32}))
@@ -141,7 +141,7 @@ def test_numbers_are_short_and_honest():
 
 def test_metrics_are_read_by_name_with_gaps(run):
   series = curves.read_metrics(run / "metrics.jsonl")
-  steps, values = series["valid/auc"]
+  steps, values = series["logit/positive"]
   np.testing.assert_array_equal(steps, range(60))
   assert np.isnan(values[:9]).all() and (values[9:] == 0.7).all()
   (run / "metrics.jsonl").write_text('{"step": 1}\nnot json\n')
@@ -157,7 +157,7 @@ def test_running_mean_by_hand():
 def test_curves_group_what_belongs_together(run):
   figure = curves.training_curves(curves.read_metrics(run / "metrics.jsonl"))
   assert [a.get_title(loc="left") for a in figure.axes] == [
-      "Total loss", "Loss terms", "Validation", "Logit scale and bias"]
+      "Total loss", "Loss terms", "Logits", "Logit scale and bias"]
 
 
 def test_many_findings_are_cut_to_the_most_frequent():

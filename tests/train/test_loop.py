@@ -184,7 +184,8 @@ def test_the_order_of_events_is_save_fetch_update_log():
   state, last = loop.run_steps(
       State(0), data(), step_fn, put=lambda x: x, total_steps=3, log_every=2,
       save_every=2, writer=lambda step, _: events.append(f"log {step}"),
-      save=lambda step, state: events.append(f"save {step}={state.step}"))
+      save=lambda step, state: events.append(f"save {step}={state.step}"),
+      studies_of=lambda step: [])
   assert state.step == 3 and last["loss/total"] == 2.0
   assert events == [
       "fetch 0", "update 0", "log 0", "fetch 1", "update 1", "save 2=2",
@@ -196,11 +197,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step():
   class State:
     step: int
 
-  with pytest.raises(FloatingPointError, match="loss of step 4 is nan"):
+  with pytest.raises(FloatingPointError, match=(
+      "loss of step 4 is nan, with the studies s4, t4;")):
     loop.run_steps(
         State(4), iter(range(9)), lambda state, _: (state, {
             "loss/total": np.float32("nan")}), put=lambda x: x, total_steps=9,
-        log_every=2, save_every=100, writer=None, save=None)
+        log_every=2, save_every=100, writer=None, save=None,
+        studies_of=lambda step: [f"s{step}", f"t{step}"])
 
 
 def test_the_whole_path_ends_in_a_report(straight, config, mesh):

@@ -1,0 +1,61 @@
+"""What does not fit together is refused before anything is compiled."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from itemclip_jax.train import setup
+from tests.train.conftest import STEPS
+
+
+@pytest.fixture(name="run", scope="module")
+def _run(config, mesh, tmp_path_factory):
+  return setup.make_run(config, mesh, tmp_path_factory.mktemp("run"),
+                        training=True)
+
+
+def _meta(run) -> dict:
+  """As a checkpoint gives it back: through JSON."""
+  return json.loads(json.dumps({"config": dataclasses.asdict(run.config),
+                                "contract": run.contract.to_dict()}))
+
+
+def test_its_own_checkpoint_fits(run):
+  setup.require_fit(run, _meta(run), STEPS)
+
+
+def test_a_checkpoint_of_another_model_is_refused(run):
+  meta = _meta(run)
+  meta["config"]["vision"]["width"] = 96
+  with pytest.raises(ValueError, match=(
+      "of another model: vision.width was 96, is ")):
+    setup.require_fit(run, meta, STEPS)
+
+
+def test_a_checkpoint_of_other_volumes_is_refused(run):
+  meta = _meta(run)
+  meta["contract"]["intensity"] = "something else"
+  with pytest.raises(ValueError, match="preprocessing differs: intensity is"):
+    setup.require_fit(run, meta, STEPS)
+
+
+def test_no_data_folder_is_one_sentence(config, mesh, tmp_path):
+  nowhere = dataclasses.replace(
+      config, data=dataclasses.replace(config.data, root=""))
+  with pytest.raises(ValueError, match="data.root is empty; set"):
+    setup.make_run(nowhere, mesh, tmp_path, training=True)
+
+
+def test_an_objective_says_what_the_batch_lacks(run, config):
+  with pytest.raises(ValueError, match="needs .'normal'., which the data set"):
+    setup.require_keys(run.objective, {
+        k: 0 for k in run.objective.REQUIRES if k != "normal"}, config)
+
+
+def test_prior_is_the_log_odds_of_a_positive_pair(config):
+  batch = config.train.global_batch
+  # Two items a study against one drawn from each of the others.
+  assert setup.prior_bias(config, [2, 2]) == pytest.approx(
+      math.log(2 / (batch - 1)))
