@@ -98,7 +98,7 @@ def draw_examples(workdir: pathlib.Path) -> list[pathlib.Path]:
           f"{'lies on' if x['hit'] else 'misses'} the lesion "
           f"(study {x['study_id']}).")
     drawn.append(path.with_suffix(".png"))
-    figure.savefig(drawn[-1], dpi=110)
+    figure.savefig(drawn[-1], dpi=120)
   (folder / "captions.json").write_text(json.dumps(captions, indent=2))
   return drawn
 
@@ -191,8 +191,8 @@ def _label_edges(axes, affine):
       (0.98, 0.5, right, "right", "center"),
       (0.5, 0.985, top, "center", "top"),
       (0.5, 0.1, bottom, "center", "bottom")):  # above the slice number
-    axes.text(x, y, letter, color="white", fontsize=7.5, ha=ha, va=va,
-              transform=axes.transAxes, path_effects=OUTLINED)
+    axes.text(x, y, letter, color="white", fontsize=9, weight="bold",
+              ha=ha, va=va, transform=axes.transAxes, path_effects=OUTLINED)
 
 
 def _label_row(axes, name, share, visible):
