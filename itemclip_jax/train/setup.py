@@ -49,18 +49,19 @@ class Run:
         "item_tokens": jnp.zeros((1, 1, c.text.max_tokens), jnp.int32),
     }
 
-  def init(self):
-    """The initial state, laid out over the mesh."""
-    make = lambda: step_lib.init_state(
-        self.model, self.objective, self.tx, self.example(), self.config.seed)
-    layout = sharding.tree_shardings(jax.eval_shape(make), self.mesh)
-    with jax.set_mesh(self.mesh):
-      return jax.jit(make, out_shardings=layout)()
+  def _make_state(self) -> step_lib.TrainState:
+    return step_lib.init_state(self.model, self.objective, self.tx,
+                               self.example(), self.config.seed)
 
-  def abstract_state(self):
+  def init(self) -> step_lib.TrainState:
+    """The initial state, laid out over the mesh."""
+    layout = sharding.tree_shardings(self.abstract_state(), self.mesh)
+    with jax.set_mesh(self.mesh):
+      return jax.jit(self._make_state, out_shardings=layout)()
+
+  def abstract_state(self) -> step_lib.TrainState:
     """Shapes and types of the state."""
-    return jax.eval_shape(lambda: step_lib.init_state(
-        self.model, self.objective, self.tx, self.example(), self.config.seed))
+    return jax.eval_shape(self._make_state)
 
 
 def intensity_window(contract: record.Contract) -> tuple[float, float]:
