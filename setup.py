@@ -25,6 +25,7 @@ CORE = [
     "numpy>=2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12",
+    "psutil",
     "scikit-learn",
     "tensorboardX>=2.6",
     "tensorflow-datasets>=4.9.10",

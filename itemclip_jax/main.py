@@ -26,6 +26,11 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of this run: checkpoints, metrics, results. A "
     "run that was interrupted goes on from its newest checkpoint.")
+_PEERS = flags.DEFINE_string(
+    "peers", "none", "Processes that train together, each started with the same "
+    "command: auto (TPU pod slice, Slurm, MPI) or HOST:PORT,COUNT,INDEX with "
+    "the address of process 0, their number, and which this one is. All must "
+    "see the same --workdir.")
 _MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "eval"],
     "train: up to the last step, leaves final.json. eval: measures the newest "
@@ -33,7 +38,7 @@ _MODE = flags.DEFINE_enum(
 
 
 def main(argv):
-  logging.set_verbosity(logging.WARNING)  # Orbax tells a dozen lines a save
+  logging.set_verbosity(logging.ERROR)  # Orbax tells a dozen lines a save
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
   config = schema.from_config_dict(_CONFIG.value)  # fails before JAX starts
@@ -41,12 +46,16 @@ def main(argv):
 
   # pylint: disable=g-import-not-at-top
   from itemclip_jax.parallel import mesh, multihost
-  multihost.initialize()                           # before any JAX array
+  multihost.initialize(_PEERS.value)               # before any JAX array
   devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
 
   if _MODE.value == "train":
-    from itemclip_jax.train import loop
-    loop.train(config, devices, workdir)
+    from itemclip_jax.train import interruption, loop
+    try:
+      loop.train(config, devices, workdir)
+    except interruption.Interrupted as error:
+      print(f"itemclip_jax: {error}", file=sys.stderr)
+      sys.exit(interruption.EXIT_CODE)
   else:
     from itemclip_jax.train import evaluate
     evaluate.evaluate(config, devices, workdir)

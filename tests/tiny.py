@@ -5,7 +5,7 @@ import numpy as np
 
 from configs import demo
 from itemclip_jax.config import schema, variants
-from itemclip_jax.data.tokens import series_name_codes
+from itemclip_jax.data import series_name
 from itemclip_jax.models.dual_encoder import DualEncoder
 
 
@@ -25,7 +25,7 @@ def batch(c: schema.Config, *, size: int = 2, num_series: int = 2) -> dict:
   """A raw training batch of random studies; study 1 has padding."""
   rng = np.random.default_rng(0)
   K, T = c.text.max_items, c.text.max_tokens
-  names = np.stack([series_name_codes(n, c.vision.name_length)
+  names = np.stack([series_name.codes(n, c.vision.name_length)
                     for n in ("AX_T1", "AX_SWI", "COR_T1_POST")[:num_series]])
   ids = rng.integers(5, c.text.vocab_size, size=(size, K, T))
   x = {

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.volumes import nifti
+from itemclip_jax.data import series_name
 from itemclip_jax.data import volume
 
 
@@ -79,6 +80,8 @@ def _series(job: Job) -> tuple[dict[str, tuple], tuple[dict, ...]]:
   for name in job.entry.get("series", {}):
     path = pathlib.Path(job.split, job.study, name, "img.nii.gz")
     try:
+      if fault := series_name.fault(name):
+        raise nifti.SeriesError(fault)
       source, code = nifti.read_series(job.root / path)
       stored = volume.conform(source, resize_to=job.resize, shape=job.shape,
                               intensity=job.intensity)

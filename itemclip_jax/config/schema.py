@@ -31,8 +31,10 @@ class Data:
   dataset: str = ""                # name, for people and the report
   root: str = ""                   # folder that `data_pipelines.prepare` made
   train_split: str = "train"
+  valid_split: str = "valid"       # measured at every checkpoint; "" = none
   test_split: str = "test"
   max_series: int = 10             # studies with more are cut
+  series_fill: Literal["mask", "repeat"] = "mask"  # of studies with fewer
   series_buckets: tuple[int, ...] = ()  # () = one bucket of max_series
   num_threads: int = 4             # that read and shape examples
   prefetch: int = 16               # examples held in memory, >= num_threads
@@ -186,8 +188,9 @@ class Train:
   examples_per_epoch: int = 0      # 0 = size of the split (RSICD: 10 240)
   warmup_steps: int = 2000
   log_every: int = 10              # steps between two lines of metrics.jsonl
-  save_every: int = 500
-  keep: int = 2                    # checkpoints kept
+  save_every: int = 500            # also validates
+  keep: int = 2                    # newest checkpoints kept; the best stays too
+  best_metric: str = "loss/total"  # of the validation split, least is best
 
   def __post_init__(self):
     _positive("train", global_batch=self.global_batch, epochs=self.epochs,
@@ -201,6 +204,7 @@ class Train:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Eval:
   """What `--mode=eval` measures."""
+  checkpoint: Literal["latest", "best"] = "latest"  # best: train.best_metric
   evaluators: tuple[str, ...] = ("zeroshot_auc",)  # modules of evaluators/
   batch: int = 32
   min_positives: int = 10          # findings with fewer are not averaged

@@ -16,7 +16,7 @@ import dataclasses
 import numpy as np
 
 from itemclip_jax.config import schema
-from itemclip_jax.data import items, tokens
+from itemclip_jax.data import items, series_name, tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,16 +31,13 @@ class MakeExample:
       num_series: int,                          # S of the batch
       rng: np.random.Generator | None = None,   # training; None: evaluation
   ) -> dict[str, np.ndarray]:
-    """Training shuffles series and items and drops what is over; see above.
-
-    Raises:
-      ValueError: the study has no items or another shape than the model's.
-    """
-    self._check(study)
+    """Training shuffles series and items and drops what is over; see above."""
     order = np.arange(len(study["volume"]))
     if rng is not None:
       order = rng.permutation(order)
     order = order[:num_series]
+    if self.config.data.series_fill == "repeat":
+      order = repeat_to_fill(order, num_series, cut=True)
     text, length = self.config.text, self.config.vision.name_length
     slots, item_mask, source = items.fill_slots(
         study["items"], text.max_items, rng)
@@ -53,7 +50,7 @@ class MakeExample:
         "volume": _pad(study["volume"][order], num_series),
         "series_mask": np.arange(num_series) < len(order),
         "series_names": _pad(np.stack([
-            tokens.series_name_codes(study["series_names"][i], length)
+            series_name.codes(study["series_names"][i], length)
             for i in order]), num_series),
         "item_tokens": self.tokenize(slots),
         "item_mask": item_mask,
@@ -64,16 +61,23 @@ class MakeExample:
       example |= _truth(study, order, source, num_series)
     return example
 
-  def _check(self, study):
-    shape = tuple(study["volume"].shape[1:])
-    if shape != self.config.vision.volume_shape:
-      raise ValueError(
-          f"Study {study['study_id']!r} is {shape} voxels a series, but "
-          f"vision.volume_shape is {self.config.vision.volume_shape}; rebuild "
-          "the data set or change the setting.")
-    if not len(study["items"]):
-      raise ValueError(f"Study {study['study_id']!r} has no items; rebuild the "
-                       "data set: `prepare` leaves such studies out.")
+
+def repeat_to_fill(
+    order: np.ndarray,  # [n] int, series in the order of their slots
+    num_series: int,
+    *,
+    cut: bool,
+) -> np.ndarray:        # [>= num_series] int; [num_series] where `cut`
+  """Repeats the series in whole rounds until there are `num_series`.
+
+  The published code fills with repeats what our batches pad under a mask. In
+  training it cuts what is over (`cut`); in evaluation it does not, so that all
+  series count alike: 3 series fill 10 slots with 4 rounds, 12 slots.
+
+  Source: HLIP, Zhao et al. 2025, https://arxiv.org/abs/2505.21862.
+  """
+  filled = np.tile(order, -(-num_series // len(order)))
+  return filled[:num_series] if cut else filled
 
 
 def _truth(study, order, source, num_series) -> dict[str, np.ndarray]:
@@ -83,7 +87,7 @@ def _truth(study, order, source, num_series) -> dict[str, np.ndarray]:
              "names": np.array(
                  [study["series_names"][i] for i in order]
                  + [""] * (num_series - len(order)), dtype="U64")}
-  if not study["lesion_mask"].size:
+  if "lesion_mask" not in study or not study["lesion_mask"].size:
     return example
   real = source >= 0
   pick = np.where(real, source, 0)

@@ -114,7 +114,7 @@ def train_loader(
   def load(row) -> dict[str, np.ndarray]:
     record, series, epoch = row
     rng = np.random.default_rng([config.seed, epoch, record])
-    return make_example(split.source[record], series, rng)
+    return make_example(split.study(record), series, rng)
 
   per_batch = config.train.global_batch // num_processes
   examples = grain.MapDataset.source(rows)[first_step * per_batch:].map(load)
@@ -125,29 +125,33 @@ def eval_batches(
     split: Split,
     make_example: MakeExample,
     *,
-    batch: int,
+    batch: int,                  # of all processes together
     process: int = 0,
     num_processes: int = 1,
 ):
-  """Yields this process's share of a split in record order, once.
+  """Yields this process's rows of a split in record order, once.
 
-  Every batch has `batch` rows: the last one repeats a study under a False
-  `example_mask`, so that all processes take the same number of steps. All
-  series of a study are used, up to data.max_series. Adds `record`, [batch].
+  Batch n holds the records n * batch and on, whatever the number of processes.
+  What lies beyond the end repeats the last study under a False `example_mask`,
+  so that all processes take the same number of steps. All series of a study
+  are used, up to data.max_series. Adds `record`, [batch].
   """
   config = make_example.config
   largest = int(split.index["num_series"].max())
   series = min(largest, config.data.max_series)
   total = len(split.source)
-  rows = -(-total // (batch * num_processes)) * batch
+  rows = batch // num_processes
 
   def load(place: int) -> dict[str, np.ndarray]:
-    record = place + process * rows
-    example = make_example(split.source[min(record, total - 1)], series)
+    step, row = divmod(place, rows)
+    record = step * batch + process * rows + row
+    example = make_example(split.study(min(record, total - 1)), series)
     return example | {"example_mask": np.bool_(record < total),
                       "record": np.int64(min(record, total - 1))}
 
-  yield from _batched(grain.MapDataset.range(rows).map(load), batch, config)
+  steps = -(-total // batch)
+  examples = grain.MapDataset.range(steps * rows).map(load)
+  yield from _batched(examples, rows, config)
 
 
 def _batched(examples: grain.MapDataset, size: int, config: schema.Config):

@@ -12,6 +12,7 @@ so that sampling needs no read of a record. TensorFlow is not involved.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import Any, Literal
@@ -19,6 +20,8 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
+
+from itemclip_jax.data import series_name
 
 SCHEMA_VERSION = 1
 
@@ -62,6 +65,31 @@ class Contract:
     if differ:
       raise ValueError(f"The preprocessing differs: {'; '.join(differ)}. "
                        "Rebuild one of the two with the other's options.")
+
+  def require_study(self, study: dict[str, Any]):
+    """Raises unless a record holds what this contract promises.
+
+    Raises:
+      ValueError: voxels of another shape, type or orientation, a series name
+        that says nothing or too much, or no items.
+    """
+    volume, known = study["volume"], sorted(self.orientation.values())
+    wrong = []
+    if volume.shape[1:] != self.shape:
+      wrong.append(f"{volume.shape[1:]} voxels a series, want {self.shape}")
+    if volume.dtype != self.dtype:
+      wrong.append(f"voxels of {volume.dtype}, want {self.dtype} "
+                   f"({self.intensity})")
+    if other := sorted(set(study["orientation"]) - set(known)):
+      wrong.append(f"orientation {', '.join(other)}, want {' or '.join(known)}")
+    wrong += filter(None, map(series_name.fault, study["series_names"]))
+    if not study["items"]:
+      wrong.append("no items, want at least one")
+    if wrong:
+      raise ValueError(
+          f"Study {study['study_id']!r} is not what contract.json promises: "
+          f"{'; '.join(wrong)}. Build the data set again with "
+          "data_pipelines.prepare, which leaves such studies out.")
 
   def to_dict(self) -> dict[str, Any]:
     return dataclasses.asdict(self)
@@ -156,6 +184,20 @@ class Split:
   index: dict[str, np.ndarray]
   contract: Contract
   findings: dict[str, dict[str, Any]]
+
+  def study(self, number: int) -> dict[str, Any]:
+    """One record that was checked against the contract."""
+    study = self.source[number]
+    self.contract.require_study(study)
+    return study
+
+  @property
+  def sha256(self) -> str:
+    """Of the index: which studies, in which order, of how many series."""
+    sha = hashlib.sha256()
+    for name in INDEX:
+      sha.update("\n".join(map(str, self.index[name].tolist())).encode())
+    return sha.hexdigest()
 
 
 def open_split(root, split: str, *, ground_truth: bool = True) -> Split:

@@ -1,33 +1,14 @@
-"""Texts -> int32 ids: word pieces of items, characters of series names."""
+"""Items -> int32 ids of word pieces; learning a vocabulary of them."""
 
 from collections.abc import Iterable
+import hashlib
 import pathlib
-import string
 
 import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 .. 4
-
-_NAME_CODES = {c: i + 1 for i, c in enumerate(string.ascii_lowercase)} | {
-    "_": 27, "+": 28, "-": 29} | {
-    c: 30 + i for i, c in enumerate(string.digits)} | {
-    ".": 40, "*": 41, "(": 42, ")": 43, ",": 44}
-_NAME_OTHER, _NAME_END = 45, 46
-
-
-def series_name_codes(name: str, length: int = 110) -> np.ndarray:
-  """Character codes of a series name, [length] int32.
-
-  Lower-cased, cut to `length - 1`, ended by 46, padded with 0.
-  Source: the series-name encoder of Prima (Lyu et al. 2025).
-  """
-  codes = [_NAME_CODES.get(c, _NAME_OTHER) for c in name.lower()[:length - 1]]
-  out = np.zeros(length, np.int32)
-  out[:len(codes) + 1] = codes + [_NAME_END]
-  return out
-
 
 def train_vocabulary(
     texts: Iterable[str], path: pathlib.Path, vocab_size: int):
@@ -66,6 +47,10 @@ def _word_pieces(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
 class Tokenizer:
   """Texts -> [n, max_tokens] int32 ids, 0 = padding.
 
+  Attributes:
+    unknown_id: of [UNK], what the vocabulary does not know.
+    sha256: of the vocabulary's file.
+
   Raises:
     ValueError: the file is missing, or its ids exceed the embedding table.
   """
@@ -83,7 +68,8 @@ class Tokenizer:
     if self._tokenizer.token_to_id("[PAD]") != 0:
       raise ValueError(f"In {path} the id of [PAD] must be 0.")
     self._lower_case = lower_case
-    self._unknown = self._tokenizer.token_to_id("[UNK]")
+    self.unknown_id = self._tokenizer.token_to_id("[UNK]")
+    self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     self._tokenizer.enable_truncation(max_tokens)
     self._tokenizer.enable_padding(length=max_tokens)
 
@@ -95,4 +81,4 @@ class Tokenizer:
 
   def unknown_rate(self, ids: np.ndarray) -> float:
     """Share of [UNK] among the ids that are not padding."""
-    return float(np.mean(ids[ids != 0] == self._unknown))
+    return float(np.mean(ids[ids != 0] == self.unknown_id))

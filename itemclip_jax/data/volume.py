@@ -5,12 +5,14 @@ A volume travels with its affine A: the patient position in RAS millimetres
 A @ (d, h, w, 1). Every step below that moves voxels returns the new affine, so
 that a position in a stored volume can always be traced to the patient.
 
-The resampling is that of the published evaluation of HLIP (arXiv 2505.21862):
+The resampling is that of the published code of HLIP (arXiv 2505.21862). MRI:
 padding to a square, bilinear in the plane, nearest slice along the depth, a
-centre crop. Voxel centres lie at half indices; nothing is low-pass filtered.
+centre crop. CT: Hounsfield units, trilinear to one spacing, padding with air or
+a crop. Voxel centres lie at half indices; nothing is low-pass filtered.
 """
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
@@ -26,6 +28,9 @@ INTENSITY = {
                    "series -> 0..255",
     "median": f"0..{MEDIANS} medians of the tissue of each series -> 0..255",
 }
+
+# Centre and width in Hounsfield units, -1150 .. 350, of the chest CT loaders.
+CHEST_WINDOW = (-400.0, 1500.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,40 +75,139 @@ def rescale(voxels: np.ndarray, intensity: str = "percentiles") -> np.ndarray:
   return voxels
 
 
+def hounsfield(
+    stored: np.ndarray,  # [...] numbers of the file
+    *,
+    slope: float,
+    intercept: float,
+) -> np.ndarray:         # [...] float32, float64 for wide types
+  """slope * stored + intercept.
+
+  The published script converts both factors to the type of the file, which
+  makes 0 of a slope of 1/2 in a file of integers; ours computes in floats.
+  """
+  stored = stored.astype(np.promote_types(stored.dtype, np.float32))
+  return stored * float(slope) + float(intercept)
+
+
+def clip_to_window(
+    volume: Volume,
+    window: tuple[float, float],  # centre, width
+) -> Volume:
+  """Clips, float32 out; to be done before a resize, as it shifts edges."""
+  centre, width = window
+  return dataclasses.replace(volume, voxels=np.clip(
+      volume.voxels.astype(np.float32), centre - width / 2, centre + width / 2))
+
+
+def fit(
+    volume: Volume,
+    shape: tuple[int, int, int],
+    *,
+    offset: np.ndarray | None = None,  # [3] int, None: in the middle
+    fill: float = 0.0,
+) -> Volume:
+  """Cuts the axes that are too long and pads with `fill` those too short.
+
+  Args:
+    volume: any size.
+    shape: the size wanted.
+    offset: old index of the new first voxel: where a cut starts, or minus the
+      number of voxels padded ahead. See `random_offset`.
+    fill: for CT the lower end of the window, air.
+
+  Raises:
+    ValueError: an offset cuts and pads the same axis.
+  """
+  slack = np.subtract(volume.shape, shape)
+  if offset is None:
+    offset = np.trunc(slack / 2)
+  offset = np.asarray(offset, int)
+  if np.any((offset < np.minimum(slack, 0)) | (offset > np.maximum(slack, 0))):
+    raise ValueError(
+        f"Offset {offset.tolist()} both cuts and pads an axis where "
+        f"{volume.shape} becomes {shape}; choose each between 0 and "
+        f"{slack.tolist()}.")
+  start, before = np.maximum(offset, 0), np.maximum(-offset, 0)
+  voxels = volume.voxels[tuple(
+      slice(s, s + n) for s, n in zip(start, shape))]
+  after = np.subtract(shape, voxels.shape) - before
+  if before.any() or after.any():
+    voxels = np.pad(voxels, np.stack([before, after], 1), constant_values=fill)
+  return _moved(volume, voxels, offset=offset)
+
+
+def random_offset(
+    have: tuple[int, int, int],
+    want: tuple[int, int, int],
+    rng: np.random.Generator,
+) -> np.ndarray:  # [3] int
+  """Offsets for `fit`, uniform over all the slack; for training on CT."""
+  slack = np.subtract(have, want)
+  return rng.integers(np.minimum(slack, 0), np.maximum(slack, 0), endpoint=True)
+
+
 def pad_to_square(volume: Volume, fill: float = 0.0) -> Volume:
   """Pads height or width, half on each side, until they are equal."""
   D, H, W = volume.shape
   side = max(H, W)
-  if H == W:
-    return volume
-  top, left = (side - H) // 2, (side - W) // 2
-  voxels = np.pad(
-      volume.voxels,
-      ((0, 0), (top, side - H - top), (left, side - W - left)),
-      constant_values=fill)
-  return _moved(volume, voxels, offset=(0, -top, -left))
+  return fit(volume, (D, side, side), fill=fill)
 
 
-def resize(volume: Volume, shape: tuple[int, int, int]) -> Volume:
-  """Nearest slices along depth, bilinear in the plane; float32 out."""
+def resize(
+    volume: Volume,
+    shape: tuple[int, int, int],
+    *,
+    depth: Literal["nearest", "linear"] = "nearest",
+) -> Volume:
+  """Nearest slices or linear along depth, bilinear in the plane; float32."""
   ratio = np.divide(volume.shape, shape)  # old voxels per new voxel
-  slices = ((np.arange(shape[0]) + 0.5) * ratio[0]).astype(int)
   voxels = volume.voxels.astype(np.float32)
-  if shape[0] != volume.shape[0]:
-    voxels = voxels[slices]
-  voxels = _bilinear(_bilinear(voxels, shape[1], axis=1), shape[2], axis=2)
+  if depth == "linear":
+    voxels = _linear(voxels, shape[0], axis=0)
+  elif shape[0] != volume.shape[0]:
+    voxels = voxels[((np.arange(shape[0]) + 0.5) * ratio[0]).astype(int)]
+  voxels = _linear(_linear(voxels, shape[1], axis=1), shape[2], axis=2)
   # Centre of new voxel i lies at (i + 1/2) * ratio - 1/2 of the old index.
   return _moved(volume, voxels, offset=ratio / 2 - 0.5, scale=ratio)
 
 
+def resample(
+    volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
+  """Trilinear to (nearly) a spacing; float32 out.
+
+  The size is rounded down, as published, and covers the same field of view: so
+  the true spacing, which the affine states, is up to one part in `size` wider.
+
+  Raises:
+    ValueError: the volume is thinner than one voxel of that spacing.
+  """
+  size = volume.shape * volume.spacing_mm / spacing_mm
+  shape = tuple(size.astype(int).tolist())
+  if min(shape) < 1:
+    raise ValueError(
+        f"A volume of {volume.shape} voxels of {volume.spacing_mm.tolist()} mm "
+        f"is thinner than one voxel of {spacing_mm} mm; ask for a finer "
+        "spacing or leave it out.")
+  return resize(volume, shape, depth="linear")
+
+
 def centre_crop(volume: Volume, shape: tuple[int, int, int]) -> Volume:
   """Cuts the middle out; a volume smaller than `shape` is an error."""
-  start = [(have - want) // 2 for have, want in zip(volume.shape, shape)]
-  if min(start) < 0:
+  if any(have < want for have, want in zip(volume.shape, shape)):
     raise ValueError(f"Cannot crop {shape} from a volume of {volume.shape}; "
                      "resize to at least that shape first.")
-  box = tuple(slice(s, s + n) for s, n in zip(start, shape))
-  return _moved(volume, volume.voxels[box], offset=start)
+  return fit(volume, shape)
+
+
+def to_grid(
+    volume: Volume,
+    *,
+    resize_to: tuple[int, int, int],
+    shape: tuple[int, int, int],
+) -> Volume:
+  """HLIP's geometry of MRI and head CT; float32 out."""
+  return centre_crop(resize(pad_to_square(volume), resize_to), shape)
 
 
 def conform(
@@ -116,7 +220,7 @@ def conform(
   """Raw intensities on the scanner's grid -> uint8 on the contract's grid."""
   volume = dataclasses.replace(
       volume, voxels=rescale(volume.voxels, intensity))
-  volume = centre_crop(resize(pad_to_square(volume), resize_to), shape)
+  volume = to_grid(volume, resize_to=resize_to, shape=shape)
   return dataclasses.replace(
       volume, voxels=np.rint(volume.voxels).astype(np.uint8))
 
@@ -139,7 +243,7 @@ def sample_labels(
   return np.pad(labels.voxels, 1)[tuple(index)]
 
 
-def _bilinear(x: np.ndarray, size: int, axis: int) -> np.ndarray:
+def _linear(x: np.ndarray, size: int, axis: int) -> np.ndarray:
   """Linear interpolation along one axis; the border is replicated."""
   have = x.shape[axis]
   if have == size:

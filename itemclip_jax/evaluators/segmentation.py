@@ -21,13 +21,14 @@ import numpy as np
 
 from itemclip_jax.evaluators import bootstrap, embed, metrics
 from itemclip_jax.evaluators.context import Context, Result
+from itemclip_jax.parallel import multihost
 
 _DRAWS = 50  # random token sets behind the chance of each IoU
 
 
 class Evaluator:
   """Collects one row of hits per true finding."""
-  REQUIRES = ("lesion_mask", "item_finding", "item_visible")
+  REQUIRES = ("series_mask", "lesion_mask", "item_finding", "item_visible")
 
   def __init__(self, context: Context):
     self._context = context
@@ -66,7 +67,7 @@ class Evaluator:
     B, K, P = which.shape
     weights = self._context.encoder.attention(
         encoded, self._context.texts, which.reshape(B, K * P))
-    weights = np.asarray(weights).reshape(B, K, P, -1).mean(2)
+    weights = multihost.to_host(weights).reshape(B, K, P, -1).mean(2)
     return weights.reshape(B, K, -1, *self._grid)
 
   def _row(self, weights, lesion, visible, real) -> dict | None:
@@ -101,11 +102,9 @@ class Evaluator:
         "finding": name, "text": self._context.prompts[finding],
         "score": float(score), "hit": bool(row["top1"] >= 0.5),
         "study_id": str(batch["study_id"][i]),
-        "series_names": list(batch["names"][i]),
-        "attention": weights, "volume": batch["volume"][i],
+        "record": int(batch["record"][i]), "attention": weights,
         "lesion_mask": batch["lesion_mask"][i] == k + 1,
         "visible": batch["item_visible"][i, k],
-        "affine": batch["affine"][i],
     }
 
   def results(self) -> Iterator[tuple[str, Result]]:
@@ -123,5 +122,8 @@ class Evaluator:
       yield name, Result.of(estimate, int(np.isfinite(values).sum()))
 
   def examples(self) -> list[dict]:
-    """One finding of each kind, the first in record order."""
+    """One finding of each kind, the first in record order.
+
+    The voxels are those of record number "record", series in stored order.
+    """
     return list(self._examples.values())

@@ -22,7 +22,7 @@ _POSITION_ROWS = 200
 
 
 class SeriesNameEncoder(nn.Module):
-  """Reads character codes (see `data.tokens.series_name_codes`).
+  """Reads character codes (see `data.series_name.codes`).
 
   Attributes:
     width: of the layers; the last 10 channels of the input are position.

@@ -1,21 +1,38 @@
 """Several processes: start-up, local rows -> global array, gather."""
 
-import os
-
 import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
 from itemclip_jax.parallel import sharding
 
-def initialize():
-  """Joins the processes of a pod slice or job; a no-op on one machine.
 
-  On a TPU pod slice and in a Slurm step JAX finds the peers by itself. Asked
-  for by ITEMCLIP_MULTIHOST=1: a single host of a pod looks just the same.
+def initialize(peers: str = "none"):
+  """Joins the processes of a run; call it before anything else of JAX.
+
+  Args:
+    peers: "none", a single process; "auto", JAX asks the TPU pod slice, Slurm
+      or MPI; or "HOST:PORT,COUNT,INDEX": the address of process 0, the number
+      of processes and which of them this one is.
+
+  Raises:
+    ValueError: `peers` is none of these.
   """
-  if os.environ.get("ITEMCLIP_MULTIHOST") == "1":
+  if peers == "none" or jax.distributed.is_initialized():
+    return
+  if peers == "auto":
     jax.distributed.initialize()
+    return
+  address, *numbers = peers.split(",")
+  if ":" not in address or len(numbers) != 2 or not all(
+      n.strip().isdigit() for n in numbers):
+    raise ValueError(f"--peers is {peers!r}; want none, auto, or "
+                     "HOST:PORT,COUNT,INDEX such as 10.0.0.1:1234,2,0.")
+  count, index = map(int, numbers)
+  if index >= count:
+    raise ValueError(f"--peers={peers}: the index must be below the count of "
+                     f"{count}; the first process is 0.")
+  jax.distributed.initialize(address, count, index)
 
 
 def to_global(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict:
@@ -36,6 +53,13 @@ def to_host(tree):
     return jax.device_get(tree)
   return jax.tree.map(
       lambda x: multihost_utils.process_allgather(x, tiled=True), tree)
+
+
+def gather(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict:
+  """Every process's rows on every host, in the order of the global batch."""
+  if jax.process_count() == 1:
+    return batch
+  return to_host(to_global(batch, mesh))
 
 
 def sync(name: str):

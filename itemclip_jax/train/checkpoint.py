@@ -1,10 +1,12 @@
 """Checkpoints: the train state, the data position, and what they belong to.
 
-Written by Orbax in the background. Beside the state stand the resolved config
-and the preprocessing contract, so that a checkpoint can be used without the
-run's other files and is refused where it does not fit.
+Written by Orbax in the background, under another name until they are whole.
+Beside the state stand the resolved config and the preprocessing contract, so
+that a checkpoint can be used without the run's other files and is refused where
+it does not fit, and what validation measured.
 """
 
+import math
 import pathlib
 
 import jax
@@ -12,62 +14,113 @@ import orbax.checkpoint as ocp
 
 from itemclip_jax.parallel import sharding
 
+_policy = ocp.checkpoint_managers
+
 
 class Checkpoints:
-  """The checkpoints of one work directory."""
+  """The checkpoints of one work directory; a context manager.
 
-  def __init__(self, workdir: pathlib.Path, keep: int = 2):
+  Args:
+    workdir: they lie in its folder "checkpoints".
+    keep: how many of the newest stay; the best one stays beside them.
+    metric: name of the validation metric whose least value is the best.
+    read_only: never creates, cleans or saves, e.g. beside a run at work.
+  """
+
+  def __init__(self, workdir: pathlib.Path, keep: int = 2,
+               metric: str = "loss/total", *, read_only: bool = False):
     self._folder = pathlib.Path(workdir).absolute() / "checkpoints"
-    self._manager = ocp.CheckpointManager(
-        self._folder,
-        options=ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=True),
-        item_names=("state", "meta"))
+    self._metric = metric
+    least = lambda measured: measured.get(metric, math.inf)
+    options = ocp.CheckpointManagerOptions(
+        best_fn=least, best_mode="min", read_only=read_only,
+        create=not read_only, cleanup_tmp_directories=not read_only,
+        preservation_policy=_policy.AnyPreservationPolicy([
+            _policy.LatestN(keep),
+            _policy.BestN(get_metric_fn=least, reverse=True, n=1)]))
+    self._manager = None
+    if self._folder.exists() or not read_only:
+      self._manager = ocp.CheckpointManager(
+          self._folder, options=options, item_names=("state", "meta"))
+
+  def __enter__(self) -> "Checkpoints":
+    return self
+
+  def __exit__(self, *error):
+    self.close()
 
   def latest(self) -> int | None:
     """The newest whole checkpoint's step, or None."""
-    return self._manager.latest_step()
+    return self._manager.latest_step() if self._manager else None
 
-  def save(self, step: int, state, meta: dict):
+  def best(self) -> int | None:
+    """The step whose validation metric is the least, or None."""
+    step = self._manager.best_step() if self._manager else None
+    known = step is not None and math.isfinite(
+        self._manager.metrics(step).get(self._metric, math.inf))
+    return step if known else None
+
+  def save(self, step: int, state, meta: dict, measured: dict[str, float]):
     """Saves a finite state; does nothing where the step is already there.
 
+    Args:
+      step: updates done.
+      state: a `TrainState`.
+      meta: see `train.loop`.
+      measured: validation metrics, {} where none were taken.
+
     Raises:
-      FloatingPointError: a loss or gradient was not finite. Nothing is saved.
+      FloatingPointError: a loss, gradient or parameter was not finite. Nothing
+        is saved.
       RuntimeError: Orbax declined to save.
     """
     if not bool(jax.device_get(state.finite)):
       raise FloatingPointError(
-          f"A loss or gradient before step {step} was not finite; the state is "
-          "not saved and the last good checkpoint is "
-          f"{self.latest()}. Lower optimizer.learning_rate or look at the data "
-          "of the steps since then.")
+          f"A loss, gradient or parameter before step {step} was not finite; "
+          "the state is not saved and the last good checkpoint is "
+          f"{self.latest()}.")
     if step == self.latest():
       return
-    saved = self._manager.save(step, args=ocp.args.Composite(
+    saved = self._manager.save(step, metrics=measured, args=ocp.args.Composite(
         state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)))
     if not saved:
       raise RuntimeError(f"The checkpoint of step {step} was not written to "
                          f"{self._folder}; the newest is {self.latest()}.")
 
   def meta(self, step: int) -> dict:
-    """Config, contract and data position of a checkpoint."""
-    return self._manager.restore(
-        step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+    """Config, contract and data position of a checkpoint.
+
+    Raises:
+      ValueError: it cannot be read.
+    """
+    return self._read(step, meta=ocp.args.JsonRestore())["meta"]
 
   def restore(self, step: int, abstract_state, mesh):
     """Reads a state into the layout of `mesh`.
 
     Raises:
-      ValueError: the stored tree has other names or shapes.
+      ValueError: it cannot be read, or the stored tree has other names or
+        shapes.
     """
     layout = sharding.tree_shardings(abstract_state, mesh)
     wanted = jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
         abstract_state, layout)
-    return self._manager.restore(step, args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(wanted)))["state"]
+    return self._read(step, state=ocp.args.StandardRestore(wanted))["state"]
+
+  def _read(self, step: int, **what):
+    try:
+      return self._manager.restore(step, args=ocp.args.Composite(**what))
+    # Orbax and TensorStore raise many types, their texts fill a screen.
+    except Exception as error:
+      reason = str(error).strip().splitlines() or [type(error).__name__]
+      raise ValueError(
+          f"The checkpoint of step {step} in {self._folder} cannot be read "
+          f"({reason[0][:200]}); delete its folder to go on from an older one, "
+          "or use the software version that wrote it.") from error
 
   def close(self):
     """Waits for the last write."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    if self._manager:
+      self._manager.wait_until_finished()
+      self._manager.close()

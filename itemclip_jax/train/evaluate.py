@@ -37,19 +37,8 @@ def evaluate(config: schema.Config, mesh, workdir: pathlib.Path) -> dict:
     ValueError: there is no checkpoint, or it was trained on volumes prepared
       differently.
   """
-  if jax.process_count() > 1:
-    raise ValueError(f"Evaluation runs in one process, got "
-                     f"{jax.process_count()}; start it on one host.")
   run = setup.make_run(config, mesh, workdir, training=False)
-  checkpoints = Checkpoints(workdir, config.train.keep)
-  step = checkpoints.latest()
-  if step is None:
-    raise ValueError(f"There is no checkpoint in {workdir}; train first, with "
-                     "--mode=train.")
-  setup.require_fit(run, checkpoints.meta(step), step)
-  trained = checkpoints.restore(step, run.abstract_state(), mesh).params
-  checkpoints.close()
-
+  step, trained = _trained(run)
   split = record.open_split(config.data.root, config.data.test_split)
   if not split.findings:
     raise ValueError(f"The data set in {config.data.root} names no findings; "
@@ -65,16 +54,35 @@ def evaluate(config: schema.Config, mesh, workdir: pathlib.Path) -> dict:
       results[_UNTRAINED[name]] = result
     elif name.startswith("zeroshot_auc/tcsim/"):
       results[name.replace("/tcsim/", "/untrained/")] = result
-  _save_examples(workdir / "figures", [x for e in ours for x in e.examples()],
-                 config.vision.patch)
   report = {k: dataclasses.asdict(v) for k, v in results.items()}
-  write_json(workdir / "results.json", report)
-  _print_means(results)
+  if multihost.is_main():
+    examples = [x for e in ours for x in e.examples()]
+    _save_examples(workdir / "figures", examples, split, run)
+    write_json(workdir / "results.json", report)
+    print(f"Step {step}, {len(split.source)} studies of split "
+          f"{config.data.test_split!r}:")
+    _print_means(results)
   return report
 
 
+def _trained(run: setup.Run):
+  """Step and parameters of the checkpoint that eval.checkpoint names."""
+  which = run.config.eval.checkpoint
+  with Checkpoints(run.workdir, metric=run.config.train.best_metric,
+                   read_only=True) as checkpoints:
+    step = checkpoints.latest() if which == "latest" else checkpoints.best()
+    if step is None:
+      raise ValueError(
+          f"There is no {which} checkpoint in {run.workdir}; train first, with "
+          "--mode=train" + ("." if which == "latest" else
+                            " and a validation split."))
+    setup.require_fit(run, checkpoints.meta(step), step)
+    state = checkpoints.restore(step, run.abstract_state(), run.mesh)
+  return step, state.params
+
+
 def _measure(run: setup.Run, split, encoder, params, what: str) -> list:
-  """Shows every evaluator the whole split once."""
+  """Shows every evaluator the whole split once, on every process."""
   ids, owner = embed.prompt_ids(run.make_example.tokenize, split.findings)
   context = Context(
       config=run.config, encoder=encoder, texts=encoder.texts(params, ids),
@@ -82,29 +90,39 @@ def _measure(run: setup.Run, split, encoder, params, what: str) -> list:
       prompts=tuple(f["prompts"][0] for f in split.findings.values()))
   running = [evaluators.make(name, context)
              for name in run.config.eval.evaluators]
+  wanted = {"record", "example_mask"}.union(*(e.REQUIRES for e in running))
   batch_size = run.config.eval.batch
-  batches = loader.eval_batches(split, run.make_example, batch=batch_size)
+  batches = loader.eval_batches(
+      split, run.make_example, batch=batch_size, process=jax.process_index(),
+      num_processes=jax.process_count())
   for batch in tqdm.tqdm(batches, desc=f"eval, {what}", unit="batch",
-                         total=-(-len(split.source) // batch_size)):
+                         total=-(-len(split.source) // batch_size),
+                         disable=not multihost.is_main()):
     for evaluator in running:
       setup.require_keys(evaluator, batch, run.config)
-    batch["patient_id"] = split.index["patient_id"][batch["record"]]
-    batch["study_id"] = split.index["study_id"][batch["record"]]
     inputs = multihost.to_global({k: batch[k] for k in _INPUTS}, run.mesh)
     encoded = encoder.studies(params, *(inputs[k] for k in _INPUTS))
-    scores = jax.device_get(encoder.scores(params, encoded, context.texts))
+    scores = multihost.to_host(encoder.scores(params, encoded, context.texts))
+    batch = multihost.gather({k: batch[k] for k in sorted(wanted)}, run.mesh)
+    batch["patient_id"] = split.index["patient_id"][batch["record"]]
+    batch["study_id"] = split.index["study_id"][batch["record"]]
     for evaluator in running:
       evaluator.update(batch, encoded, scores)
   return running
 
 
-def _save_examples(folder: pathlib.Path, examples: list[dict], patch):
+def _save_examples(folder: pathlib.Path, examples: list[dict], split, run):
+  """Adds what a picture shows beside the attention, and writes one file each."""
   folder.mkdir(parents=True, exist_ok=True)
   for old in folder.glob("attention_*"):
     old.unlink()
   for i, example in enumerate(examples):
-    np.savez_compressed(folder / f"attention_{i:02d}.npz", patch=patch,
-                        **example)
+    shown = run.make_example(split.study(example.pop("record")),
+                             len(example["attention"]))
+    np.savez_compressed(
+        folder / f"attention_{i:02d}.npz", patch=run.config.vision.patch,
+        volume=shown["volume"], series_names=shown["names"],
+        affine=shown["affine"], **example)
 
 
 def _print_means(results: dict[str, Result]):

@@ -30,14 +30,23 @@ class Run:
   objective: Any
   tx: Any
   make_example: example_lib.MakeExample
-  contract: record.Contract
+  split: record.Split                # of training, without ground truth
   total_steps: int
   dtype: Any
+
+  @property
+  def contract(self) -> record.Contract:
+    return self.split.contract
 
   @property
   def window(self) -> tuple[float, float]:
     """(low, high) of the stored intensities."""
     return intensity_window(self.contract)
+
+  def position(self, step: int) -> dict:
+    """Where in which data a checkpoint of `step` stands."""
+    return {"next_index": step, "studies_sha256": self.split.sha256,
+            "vocabulary_sha256": self.make_example.tokenize.sha256}
 
   def example(self) -> dict:
     """A batch of one study, of zeros, to initialise the model with."""
@@ -115,9 +124,9 @@ def make_run(
       objective=objectives.make(config, dtype),
       tx=optimizer.make_optimizer(config, steps),
       make_example=example_lib.MakeExample(config, tokenizer),
-      contract=split.contract, total_steps=steps, dtype=dtype)
+      split=split, total_steps=steps, dtype=dtype)
   if training:
-    sample = run.make_example(split.source[0], 1, np.random.default_rng(0))
+    sample = run.make_example(split.study(0), 1, np.random.default_rng(0))
     require_keys(run.objective, sample, config)
     _claim(run)
   return run
@@ -142,6 +151,23 @@ def require_fit(run: Run, meta: dict, step: int):
                    _differences(meta["config"][part], ours[part], f"{part}.")]:
     raise ValueError(f"{where} is of another model: {'; '.join(different)}. "
                      "Use the config that it was trained with.")
+  theirs = meta["data"]["vocabulary_sha256"]
+  if theirs != run.make_example.tokenize.sha256:
+    raise ValueError(
+        f"{where} was trained with another vocabulary than "
+        f"{run.config.text.vocabulary or run.workdir / 'tokenizer.json'}; put "
+        "the original file back.")
+
+
+def require_same_data(run: Run, meta: dict, step: int):
+  """Raises unless a checkpoint stands in this data, read by this vocabulary."""
+  stored, ours = meta["data"], run.position(step)
+  where = f"the checkpoint of step {step} in {run.workdir}"
+  if stored["studies_sha256"] != ours["studies_sha256"]:
+    raise ValueError(
+        f"{run.config.data.root} holds other training studies than those that "
+        f"{where} was trained on, so the order of its data is lost; give the "
+        "same data set, or choose another --workdir.")
 
 
 def _as_json(config: schema.Config) -> dict:

@@ -15,17 +15,23 @@ from itemclip_jax.train.optimizer import clamp_scale
 class TrainState:
   """All that a step reads and writes; exactly what a checkpoint holds.
 
-  step: [] int32; finite: [] bool, False once any loss or gradient was not;
-  extra: state of the objective beyond the model.
+  step: [] int32; bad_step: [] int32, the first step whose loss, gradients or new
+  parameters were not finite, -1 = none; extra: state of the objective beyond
+  the model.
   """
   step: jax.Array
-  finite: jax.Array
+  bad_step: jax.Array
   params: dict
   opt_state: optax.OptState
   extra: dict
 
+  @property
+  def finite(self) -> jax.Array:
+    """[] bool; False for ever once a step was bad."""
+    return self.bad_step < 0
 
-def make_train_step(model, objective, tx, *, window, dtype):
+
+def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
   """Returns `step(state, batch, key) -> (state, metrics)`.
 
   The same function is jitted by the loop and called un-jitted by the tests.
@@ -36,33 +42,67 @@ def make_train_step(model, objective, tx, *, window, dtype):
     tx: the optimiser.
     window: (low, high) of the stored intensities.
     dtype: of the standardised volume.
+    unknown_id: word piece of what the vocabulary does not know.
   """
   def step(state: TrainState, batch: dict, key: jax.Array):
     key = jax.random.fold_in(key, state.step)
     batch = batch | {"volume": standardise(batch["volume"], *window, dtype)}
 
     def loss_fn(params):
-      encode = functools.partial(model.apply, {"params": params}, train=True,
-                                 rngs={"dropout": key})
-      views = objective.views(batch, step=state.step, rng=key)
-      outputs = tuple(encode(view) for view in views)
-      return objective.loss(outputs, params, batch, step=state.step, rng=key)
+      return _loss(model, objective, params, batch, state.step, key,
+                   train=True)
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = clamp_scale(optax.apply_updates(state.params, updates))
-    norm = optax.tree.norm(grads)
-    metrics |= {"norm/grads": norm, "norm/updates": optax.tree.norm(updates)}
-    finite = jnp.isfinite(norm) & jnp.isfinite(metrics["loss/total"])
-    return state.replace(step=state.step + 1, finite=state.finite & finite,
-                         params=params, opt_state=opt_state), metrics
+    norms = _norms(grads) | {"norm/updates": optax.tree.norm(updates),
+                             "norm/params": optax.tree.norm(params)}
+    finite = jnp.isfinite(jnp.stack(
+        [metrics["loss/total"], *norms.values()])).all()
+    bad = jnp.where(finite, -1, state.step)
+    metrics |= norms | {"text/unknown_rate": unknown_rate(batch, unknown_id)}
+    return state.replace(
+        step=state.step + 1, params=params, opt_state=opt_state,
+        bad_step=jnp.where(state.finite, bad, state.bad_step)), metrics
 
   return step
+
+
+def make_valid_step(model, objective, *, window, dtype):
+  """Returns `step(params, batch, key) -> metrics`: the loss, nothing moves."""
+  def step(params: dict, batch: dict, key: jax.Array):
+    batch = batch | {"volume": standardise(batch["volume"], *window, dtype)}
+    return _loss(model, objective, params, batch, 0, key, train=False)[1]
+
+  return step
+
+
+def _loss(model, objective, params, batch, step, key, *, train: bool):
+  """Encodes what the objective wants to see and hands it over."""
+  encode = functools.partial(model.apply, {"params": params}, train=train,
+                             rngs={"dropout": key})
+  views = objective.views(batch, step=step, rng=key)
+  outputs = tuple(encode(view) for view in views)
+  return objective.loss(outputs, params, batch, step=step, rng=key)
+
+
+def _norms(grads: dict) -> dict[str, jax.Array]:
+  """Of all gradients, and of those of every part of the model."""
+  parts = {f"norm/grads/{name}": optax.tree.norm(part)
+           for name, part in grads.items() if isinstance(part, dict)}
+  return {"norm/grads": optax.tree.norm(grads)} | parts
+
+
+def unknown_rate(batch: dict, unknown_id: int) -> jax.Array:
+  """Share of [UNK] among the word pieces of the real items."""
+  ids = batch["item_tokens"]                                   # [B, K, T]
+  real = batch["item_mask"][..., None] & (ids != 0)
+  return jnp.sum((ids == unknown_id) & real) / jnp.maximum(real.sum(), 1)
 
 
 def init_state(model, objective, tx, example: dict, seed: int) -> TrainState:
   """The state before the first step; a pure function of the seed."""
   params = model.init({"params": jax.random.key(seed)}, example)["params"]
-  return TrainState(step=jnp.zeros((), jnp.int32), finite=jnp.ones((), bool),
-                    params=params, opt_state=tx.init(params),
-                    extra=objective.init_extra())
+  return TrainState(step=jnp.zeros((), jnp.int32),
+                    bad_step=jnp.full((), -1, jnp.int32), params=params,
+                    opt_state=tx.init(params), extra=objective.init_extra())

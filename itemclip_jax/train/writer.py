@@ -1,7 +1,14 @@
-"""Metrics to `metrics.jsonl` and TensorBoard, JSON files written whole."""
+"""Metrics to `metrics.jsonl` and TensorBoard, JSON files written whole.
+
+    metrics.jsonl  one object a line: "step" n and what the n-th update (from 0)
+                   measured; or "step" n and, under "valid/", what validation
+                   measured after n updates
+    timing.jsonl   the same steps and what the clock said
+"""
 
 import json
 import math
+import os
 import pathlib
 
 import tensorboardX
@@ -26,46 +33,72 @@ def _finite(x):
 
 
 class Writer:
-  """Appends one JSON object a call; forgets what lies beyond `step`.
+  """Appends lines to `metrics.jsonl`; forgets what lies beyond `step`.
 
-  A resumed run therefore leaves the lines of a run left alone.
+  A resumed run therefore leaves the lines of a run left alone. What the clock
+  says, and no run repeats, goes to `timing.jsonl`.
   """
 
   def __init__(self, workdir: pathlib.Path, step: int):
-    path = workdir / "metrics.jsonl"
-    kept = [line for line in _lines(path) if json.loads(line)["step"] < step]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(line + "\n" for line in kept))
-    partial.replace(path)
-    self._file = path.open("a")
+    self._files = [_reopened(workdir / name, step)
+                   for name in ("metrics.jsonl", "timing.jsonl")]
     self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"),
                                              purge_step=step)
 
-  def __call__(self, step: int, metrics: dict[str, float]):
-    self._file.write(json.dumps(_finite({"step": step} | metrics)) + "\n")
-    self._file.flush()
-    for name, value in metrics.items():
-      self._board.add_scalar(name, value, step)
+  def __call__(self, step: int, metrics: dict[str, float],
+               timing: dict[str, float] | None = None):
+    for file, values in zip(self._files, (metrics, timing or {})):
+      if values:
+        file.write(json.dumps(_finite({"step": step} | values)) + "\n")
+        file.flush()
+      for name, value in values.items():
+        self._board.add_scalar(name, value, step)
+
+  def sync(self):
+    """Waits until all lines are on the disk."""
+    for file in self._files:
+      os.fsync(file.fileno())
 
   def close(self):
-    self._file.close()
+    for file in self._files:
+      file.close()
     self._board.close()
 
 
 class Silent:
   """The writer of processes that are not the main one."""
 
-  def __call__(self, step: int, metrics: dict[str, float]):
-    del step, metrics
+  def __call__(self, step, metrics, timing=None):
+    del step, metrics, timing
+
+  def sync(self):
+    """Nothing to wait for."""
 
   def close(self):
     """Nothing to close."""
 
 
 def last_loss(workdir: pathlib.Path) -> float | None:
-  """The loss of the last line of `metrics.jsonl`."""
-  lines = _lines(workdir / "metrics.jsonl")
-  return json.loads(lines[-1])["loss/total"] if lines else None
+  """The training loss that stands last in `metrics.jsonl`."""
+  for line in reversed(_lines(workdir / "metrics.jsonl")):
+    if "loss/total" in (values := json.loads(line)):
+      return values["loss/total"]
+  return None
+
+
+def _reopened(path: pathlib.Path, step: int):
+  """The file, without the lines that a run from `step` on will write again."""
+  partial = path.with_suffix(".partial")
+  partial.write_text("".join(
+      line + "\n" for line in _lines(path) if _is_past(json.loads(line), step)))
+  partial.replace(path)
+  return path.open("a")
+
+
+def _is_past(line: dict, step: int) -> bool:
+  """A validation line is older than the checkpoint of the same number."""
+  validation = any(name.startswith("valid/") for name in line)
+  return line["step"] < step + validation
 
 
 def _lines(path: pathlib.Path) -> list[str]:

@@ -162,10 +162,29 @@ def test_evaluation_meets_every_study_once(tiny_set, make, batch, processes):
         split, make(), batch=batch, process=process, num_processes=processes))
     steps.add(len(batches))
     for x in batches:
-      assert len(x["record"]) == batch
+      assert len(x["record"]) == batch // processes
       seen += x["record"][x["example_mask"]].tolist()
-  assert seen == list(range(len(split.source)))
+  assert sorted(seen) == list(range(len(split.source)))
   assert len(steps) == 1  # all processes take the same number of steps
+
+
+def test_rows_of_processes_join_to_the_evaluation_of_one(tiny_set, make):
+  split = record.open_split(tiny_set, "test")  # 10 studies: 4, 4 and 2
+  parts = [loader.eval_batches(split, make(), batch=4, process=p,
+                               num_processes=2) for p in range(2)]
+  for whole, *rows in zip(loader.eval_batches(split, make(), batch=4), *parts,
+                          strict=True):
+    _assert_equal({k: np.concatenate([r[k] for r in rows]) for k in whole},
+                  whole)
+
+
+def test_series_may_be_repeated_instead_of_padded(split, make):
+  study = split.study(0)
+  x = make(data={"series_fill": "repeat"})(study, 8)
+  n = len(study["volume"])
+  assert n < 8 and x["series_mask"].all()
+  np.testing.assert_array_equal(
+      x["volume"], study["volume"][np.arange(8) % n])
 
 
 def test_evaluation_draws_nothing_and_brings_the_ground_truth(tiny_set, make):
@@ -180,14 +199,3 @@ def test_evaluation_draws_nothing_and_brings_the_ground_truth(tiny_set, make):
                                   study["item_visible"][:K])
     assert not x["item_visible"][i, :, S:].any()
     assert (x["item_finding"][i, K:] == -1).all()
-
-
-def test_a_study_of_another_shape_is_told(split, make):
-  example = make(vision={"volume_shape": (24, 96, 96)})
-  with pytest.raises(ValueError, match="rebuild the data set or change"):
-    example(split.source[0], 5)
-
-
-def test_a_study_without_items_is_told(split, make):
-  with pytest.raises(ValueError, match="has no items"):
-    make()(split.source[0] | {"items": []}, 5)

@@ -43,6 +43,32 @@ def test_different_voxels_are_refused_naming_both_sides():
     _contract().require_same(other, here="the checkpoint", there="the data")
 
 
+def _study(**changes):
+  return {"study_id": "s1", "volume": np.zeros((1, 4, 8, 8), np.uint8),
+          "orientation": ["IPR"], "series_names": ["AX_T1"],
+          "items": ["Mass."]} | changes
+
+
+def test_a_study_of_the_contract_is_let_in():
+  _contract().require_study(_study())
+
+
+@pytest.mark.parametrize("changes, told", [
+    ({"volume": np.zeros((1, 4, 6, 6), np.uint8)},
+     r"\(4, 6, 6\) voxels a series, want \(4, 8, 8\)"),
+    ({"volume": np.zeros((1, 4, 8, 8), np.int16)},
+     r"voxels of int16, want uint8 \(0..255\)"),
+    ({"orientation": ["LPS"]}, "orientation LPS, want IPR"),
+    ({"series_names": [" "]}, "a series without a name"),
+    ({"series_names": ["x" * 300]}, "name of 300 characters, .* at most 200"),
+    ({"items": []}, "no items, want at least one"),
+])
+def test_a_study_that_breaks_the_contract_is_told(changes, told):
+  with pytest.raises(ValueError, match=(
+      f"Study 's1' is not what contract.json promises: .*{told}.*again with")):
+    _contract().require_study(_study(**changes))
+
+
 def test_missing_folder(tmp_path):
   with pytest.raises(FileNotFoundError, match="There is no data set at"):
     record.open_split(tmp_path / "nowhere", "train")

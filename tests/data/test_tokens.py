@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from itemclip_jax.data import tokens
+from itemclip_jax.data import series_name, tokens
 
 TEXTS = ["A cyst in the left frontal lobe.", "Study is unremarkable.",
          "Microhaemorrhage in the pons.", "A mass in the left temporal lobe."]
@@ -23,14 +23,14 @@ TEXTS = ["A cyst in the left frontal lobe.", "Study is unremarkable.",
     ("T2/\té", [20, 32, 45, 45, 45, 46]),
 ])
 def test_codes_of_series_names(name, codes):
-  found = tokens.series_name_codes(name)
+  found = series_name.codes(name)
   assert found.shape == (110,) and found.dtype == np.int32
   np.testing.assert_array_equal(found, codes + [0] * (110 - len(codes)))
 
 
 @pytest.mark.parametrize("length", [108, 109, 110, 200])
 def test_long_names_are_cut_and_still_end(length):
-  found = tokens.series_name_codes("x" * length)
+  found = series_name.codes("x" * length)
   kept = min(length, 109)
   np.testing.assert_array_equal(found[:kept], 24)
   assert found[kept] == 46 and not found[kept + 1:].any()

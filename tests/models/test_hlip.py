@@ -10,7 +10,7 @@ import pytest
 
 from configs import brain_mri, chest_ct
 from itemclip_jax.config import schema
-from itemclip_jax.data.tokens import series_name_codes
+from itemclip_jax.data import series_name
 from itemclip_jax.models import dual_encoder, hlip, layers
 
 B, S, WIDTH = 2, 3, 12
@@ -33,7 +33,7 @@ def _study():
   rng = np.random.default_rng(0)
   volume = rng.normal(size=(B, S, *VOLUME)).astype(np.float32)
   mask = np.array([[True, True, False], [True, False, False]])
-  names = np.stack([series_name_codes(n, 16) for n in NAMES])
+  names = np.stack([series_name.codes(n, 16) for n in NAMES])
   return volume, mask, np.repeat(names[None], B, axis=0)
 
 

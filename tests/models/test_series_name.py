@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from itemclip_jax.data.tokens import series_name_codes
+from itemclip_jax.data import series_name
 from itemclip_jax.models.series_name import (
     NUM_CODES, TERMINATOR, SeriesNameEncoder)
 
@@ -13,7 +13,7 @@ NAMES = ("AX_T1", "AX_T2", "COR_T1_POST")
 
 
 def codes(length: int) -> np.ndarray:
-  return np.stack([series_name_codes(n, length) for n in NAMES])
+  return np.stack([series_name.codes(n, length) for n in NAMES])
 
 
 apply = jax.jit(MODEL.apply)
@@ -48,7 +48,7 @@ def test_a_padded_series_stays_finite(params):
 
 
 def test_codes_fit_the_table_of_letters():
-  assert series_name_codes("a", 4).tolist() == [1, TERMINATOR, 0, 0]
+  assert series_name.codes("a", 4).tolist() == [1, TERMINATOR, 0, 0]
   assert TERMINATOR == NUM_CODES - 1
 
 

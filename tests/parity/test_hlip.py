@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from itemclip_jax.data.tokens import series_name_codes
+from itemclip_jax.data import series_name
 from itemclip_jax.models import layers
 from itemclip_jax.models.hlip import Hlip
 from tests.parity import torch_names
@@ -92,7 +92,7 @@ def test_tables_and_character_codes_agree(data):
                  "sequential_posemb")
   if "in.serienames" in data:
     theirs = data["in.serienames"]
-    codes = [series_name_codes(str(name), theirs.shape[-1])
+    codes = [series_name.codes(str(name), theirs.shape[-1])
              for name in data["cfg.series_names"]]
     np.testing.assert_array_equal(np.reshape(codes, theirs.shape), theirs)
   if "param.serienameencoder.p_enc_table" in data:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from itemclip_jax.data.tokens import series_name_codes
+from itemclip_jax.data import series_name
 from itemclip_jax.models import layers
 from itemclip_jax.models.series_name import SeriesNameEncoder
 from tests.parity import torch_names
@@ -28,5 +28,5 @@ def test_table_and_character_codes_agree(data):
   theirs = data["out.p_enc_table"]
   assert_close(layers.interleaved_sincos(*theirs.shape), theirs, "p_enc_table")
   length = data["in.ids"].shape[1]
-  codes = [series_name_codes(str(name), length) for name in data["cfg.names"]]
+  codes = [series_name.codes(str(name), length) for name in data["cfg.names"]]
   np.testing.assert_array_equal(codes, data["in.ids"])

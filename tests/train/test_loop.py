@@ -6,6 +6,7 @@ import pathlib
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -26,11 +27,14 @@ def read(workdir: pathlib.Path, name: str):
   return json.loads((workdir / name).read_text())
 
 
-def metrics(workdir: pathlib.Path) -> list[dict]:
-  """Lines of metrics.jsonl without what the clock says."""
-  lines = (workdir / "metrics.jsonl").read_text().splitlines()
-  return [{k: v for k, v in json.loads(line).items()
-           if not k.startswith("time/")} for line in lines]
+def metrics(workdir: pathlib.Path, name: str = "loss/total") -> dict:
+  """Step -> value of one metric."""
+  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  return {line["step"]: line[name] for line in lines if name in line}
+
+
+def assert_same_bytes(workdir, other, name: str):
+  assert (workdir / name).read_bytes() == (other / name).read_bytes()
 
 
 def checkpoints(workdir: pathlib.Path) -> list[int]:
@@ -47,10 +51,11 @@ def record_writes(monkeypatch, before=lambda workdir, step: None) -> list[int]:
       super().__init__(workdir, step)
       self._workdir = workdir
 
-    def __call__(self, step, metrics):
-      before(self._workdir, step)
-      steps.append(step)
-      super().__call__(step, metrics)
+    def __call__(self, step, metrics, timing=None):
+      if timing:  # no validation line
+        before(self._workdir, step)
+        steps.append(step)
+      super().__call__(step, metrics, timing)
 
   monkeypatch.setattr(loop.writer_lib, "Writer", Recorder)
   return steps
@@ -74,9 +79,10 @@ def test_a_run_leaves_what_is_promised(straight):
   final = read(straight, "final.json")
   assert set(final) == {"step", "loss", "params_sha256", "opt_state_sha256"}
   assert final["step"] == STEPS and np.isfinite(final["loss"])
-  lines = metrics(straight)
-  assert [line["step"] for line in lines] == list(range(STEPS))
-  assert lines[-1]["loss/total"] == final["loss"]
+  losses = metrics(straight)
+  assert list(losses) == list(range(STEPS))
+  assert losses[STEPS - 1] == final["loss"]
+  assert list(metrics(straight, "valid/loss/total")) == [SAVE_EVERY, STEPS]
   assert checkpoints(straight) == [SAVE_EVERY, STEPS]
   assert read(straight, "config.json")["train"]["steps"] == STEPS
 
@@ -94,7 +100,7 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
   loop.train(config, mesh, tmp_path)
   assert steps == list(range(SAVE_EVERY, STEPS))  # not from the start
   assert read(tmp_path, "final.json") == read(straight, "final.json")
-  assert metrics(tmp_path) == metrics(straight)
+  assert_same_bytes(tmp_path, straight, "metrics.jsonl")
 
 
 def test_a_finished_run_is_left_as_it_is(straight, config, mesh, monkeypatch):
@@ -132,11 +138,12 @@ def test_a_state_that_is_not_finite_is_never_saved(
     step_fn = make(run, state)
     def step(state, batch):
       state, found = step_fn(state, batch)
-      return state.replace(finite=state.finite & (state.step < 2)), found
+      return state.replace(
+          bad_step=jnp.where(state.step < 2, -1, 1)), found
     return step
 
   monkeypatch.setattr(loop, "jit_step", poisoned)
-  with pytest.raises(FloatingPointError, match="before step 3 was not finite"):
+  with pytest.raises(FloatingPointError, match="of step 1 was not finite"):
     loop.train(config, mesh, tmp_path)
   assert not checkpoints(tmp_path)
   assert not (tmp_path / "final.json").exists()
@@ -145,7 +152,7 @@ def test_a_state_that_is_not_finite_is_never_saved(
 def test_four_devices_train_as_one_does(straight, config, mesh, tmp_path):
   four = make_mesh(2, 2, jax.devices()[:4])
   loop.train(config, four, tmp_path)
-  losses = lambda workdir: [m["loss/total"] for m in metrics(workdir)]
+  losses = lambda workdir: list(metrics(workdir).values())
   # float32: the mean over devices adds up in another order.
   np.testing.assert_allclose(losses(tmp_path), losses(straight), rtol=1e-5)
   states = []
@@ -165,12 +172,15 @@ def test_four_devices_train_as_one_does(straight, config, mesh, tmp_path):
                                  err_msg=name)
 
 
+@dataclasses.dataclass
+class State:
+  """As much of a train state as the loop itself reads."""
+  step: int
+  bad_step: int = -1
+
+
 def test_the_order_of_events_is_save_fetch_update_log():
   events = []
-
-  @dataclasses.dataclass
-  class State:
-    step: int
 
   def data():
     for n in range(10):
@@ -183,8 +193,8 @@ def test_the_order_of_events_is_save_fetch_update_log():
 
   state, last = loop.run_steps(
       State(0), data(), step_fn, put=lambda x: x, total_steps=3, log_every=2,
-      save_every=2, writer=lambda step, _: events.append(f"log {step}"),
-      save=lambda step, state: events.append(f"save {step}={state.step}"),
+      save_every=2, writer=lambda step, *_: events.append(f"log {step}"),
+      save=lambda step, state, due: events.append(f"save {step}={state.step}"),
       studies_of=lambda step: [])
   assert state.step == 3 and last["loss/total"] == 2.0
   assert events == [
@@ -192,18 +202,33 @@ def test_the_order_of_events_is_save_fetch_update_log():
       "fetch 2", "update 2", "log 2", "save 3=3"]
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_its_step():
-  @dataclasses.dataclass
-  class State:
-    step: int
+@pytest.mark.parametrize("log_every, save_every", [(2, 100), (100, 2)])
+def test_what_is_not_finite_ends_the_run_with_its_step(log_every, save_every):
+  """At the next log or save, whichever comes first; neither happens."""
+  def step_fn(state, batch):
+    bad = 5 if batch == 5 or state.bad_step >= 0 else -1
+    return State(state.step + 1, bad), {"loss/total": np.float32(1)}
 
   with pytest.raises(FloatingPointError, match=(
-      "loss of step 4 is nan, with the studies s4, t4;")):
+      "of step 5 was not finite, with the studies s5, t5; nothing of it")):
     loop.run_steps(
-        State(4), iter(range(9)), lambda state, _: (state, {
-            "loss/total": np.float32("nan")}), put=lambda x: x, total_steps=9,
-        log_every=2, save_every=100, writer=None, save=None,
-        studies_of=lambda step: [f"s{step}", f"t{step}"])
+        State(5), iter(range(5, 20)), step_fn, put=lambda x: x,
+        total_steps=19, log_every=log_every, save_every=save_every,
+        writer=None, save=None, studies_of=lambda step: [f"s{step}",
+                                                         f"t{step}"])
+
+
+def test_an_interruption_saves_between_two_steps():
+  saved = []
+  with pytest.raises(loop.Interrupted, match="saved before step 3 of 9"):
+    loop.run_steps(
+        State(0), iter(range(9)),
+        lambda state, _: (State(state.step + 1), {"loss/total": 1.0}),
+        put=lambda x: x, total_steps=9, log_every=1, save_every=2,
+        writer=lambda *_: None,
+        save=lambda step, state, due: saved.append((step, state.step, due)),
+        studies_of=None, interrupted=lambda step: step == 3)
+  assert saved == [(2, 2, True), (3, 3, False)]
 
 
 def test_the_whole_path_ends_in_a_report(straight, config, mesh):
@@ -225,5 +250,5 @@ def test_measuring_without_a_checkpoint_is_told(straight, config, mesh,
                                                 tmp_path):
   (tmp_path / "tokenizer.json").write_bytes(
       (straight / "tokenizer.json").read_bytes())
-  with pytest.raises(ValueError, match="no checkpoint .* train first"):
+  with pytest.raises(ValueError, match="no latest checkpoint .* train first"):
     evaluate.evaluate(config, mesh, tmp_path)

@@ -19,6 +19,7 @@ def _run(config, mesh, tmp_path_factory):
 def _meta(run) -> dict:
   """As a checkpoint gives it back: through JSON."""
   return json.loads(json.dumps({"config": dataclasses.asdict(run.config),
+                                "data": run.position(STEPS),
                                 "contract": run.contract.to_dict()}))
 
 
@@ -39,6 +40,21 @@ def test_a_checkpoint_of_other_volumes_is_refused(run):
   meta["contract"]["intensity"] = "something else"
   with pytest.raises(ValueError, match="preprocessing differs: intensity is"):
     setup.require_fit(run, meta, STEPS)
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused(run):
+  meta = _meta(run)
+  meta["data"]["vocabulary_sha256"] = "other"
+  with pytest.raises(ValueError, match="trained with another vocabulary than"):
+    setup.require_fit(run, meta, STEPS)
+
+
+def test_going_on_with_other_studies_is_refused(run):
+  setup.require_same_data(run, _meta(run), STEPS)
+  meta = _meta(run)
+  meta["data"]["studies_sha256"] = "other"
+  with pytest.raises(ValueError, match="holds other training studies than"):
+    setup.require_same_data(run, meta, STEPS)
 
 
 def test_no_data_folder_is_one_sentence(config, mesh, tmp_path):

@@ -29,6 +29,7 @@ def test_brain_mri_takes_two_steps(tiny_set, tmp_path, variant):
 
 def test_chest_ct_takes_two_steps_from_hounsfield_units(tmp_path):
   tiny_ct.build(tmp_path / "data")
-  final = _train(chest_ct.get_config("released,smoke"), tmp_path / "data",
-                 tmp_path / "run")
+  raw = chest_ct.get_config("released,smoke")
+  raw.data.valid_split = ""
+  final = _train(raw, tmp_path / "data", tmp_path / "run")
   assert final["step"] == 2 and np.isfinite(final["loss"])

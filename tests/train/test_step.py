@@ -90,8 +90,11 @@ def test_a_state_that_was_not_finite_once_stays_flagged(
   flagged, _ = step(state.replace(
       params=state.params | {"vision_proj": {"kernel": kernel}}), batch)
   assert not flagged.finite
-  healed, metrics = step(state.replace(finite=flagged.finite), batch)
-  assert np.isfinite(metrics["loss/total"]) and not healed.finite
+  assert flagged.bad_step == state.step
+  healed, metrics = step(state.replace(
+      step=state.step + 1, bad_step=flagged.bad_step), batch)
+  assert np.isfinite(metrics["loss/total"])
+  assert not healed.finite and healed.bad_step == state.step
 
 
 def test_padded_series_and_items_change_no_loss_and_no_gradient(

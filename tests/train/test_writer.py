@@ -23,6 +23,27 @@ def test_a_resumed_run_drops_the_lines_of_later_steps(tmp_path):
   assert [line["loss"] for line in lines(tmp_path)] == [0.0, 1.0, 9.0]
 
 
+def test_a_validation_line_is_as_old_as_its_checkpoint(tmp_path):
+  first = writer.Writer(tmp_path, 0)
+  first(1, {"loss": 1.0})
+  first(2, {"valid/loss": 5.0})
+  first(2, {"loss": 2.0})
+  first(4, {"valid/loss": 4.0})
+  first.close()
+  writer.Writer(tmp_path, 2).close()
+  assert lines(tmp_path) == [{"step": 1, "loss": 1.0},
+                             {"step": 2, "valid/loss": 5.0}]
+
+
+def test_the_clock_stays_out_of_the_metrics(tmp_path):
+  log = writer.Writer(tmp_path, 0)
+  log(0, {"loss": 1.0}, {"time/step_s": 0.5})
+  log.close()
+  assert lines(tmp_path) == [{"step": 0, "loss": 1.0}]
+  (timing,) = (tmp_path / "timing.jsonl").read_text().splitlines()
+  assert json.loads(timing) == {"step": 0, "time/step_s": 0.5}
+
+
 def test_a_line_that_was_cut_off_is_dropped(tmp_path):
   for rest in ('{"step": 1, "lo', '{"step": 1, "loss": 2.0}'):
     (tmp_path / "metrics.jsonl").write_text(

@@ -1,0 +1,1 @@
+"""Weights of other programs as parameters of ours, and nothing of torch."""

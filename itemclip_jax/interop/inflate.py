@@ -1,0 +1,131 @@
+"""A 2-D masked autoencoder (MAE) as the initial weights of `Hlip`.
+
+    cls_token        = cls + position[0]
+    patch kernel     = sum over RGB of bicubic(kernel) / pd, at all pd depths
+    spatial_position = antialiased bicubic(position[1:]) + sincos(slab)
+
+So a volume that is constant along depth embeds as its grey RGB image does
+("average inflation"). Blocks and the final norm are copied. The two bicubics
+differ, as in the published conversion: see `cubic_weights`.
+
+Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862 (HLIP); He et al.
+2021, https://arxiv.org/abs/2111.06377 (MAE), with timm's names of parameters.
+"""
+
+import math
+
+import jax
+import numpy as np
+
+from itemclip_jax.interop import mapping
+from itemclip_jax.models import layers
+from itemclip_jax.models.hlip import Hlip
+
+
+def hlip_from_mae(state: mapping.State, model: Hlip) -> dict:
+  """The encoder of a 2-D MAE -> the parameters of `model` that it determines.
+
+  Args:
+    state: torch names -> arrays, as `mae_shapes` lists them; any square grid of
+      positions and any patch size.
+    model: the tower to fill; its patch, grid and sizes are read.
+
+  Returns:
+    A float32 tree as `model.init` makes it, without the parameters of the
+    series names, which an MAE has not: lay it over the initial ones.
+
+  Raises:
+    ValueError: a name is missing or unexpected, a shape does not fit `model`,
+      or the positions form no square.
+  """
+  mapping.check(state, mae_shapes(model), "The MAE state")
+  state = {k: np.asarray(v, np.float32) for k, v in state.items()}
+  kernel = patch_kernel(state["patch_embed.proj.weight"], model.patch)
+  position = state["pos_embed"][0]
+  params = {
+      "cls_token": state["cls_token"] + position[0],
+      "patch": {"kernel": kernel, "bias": state["patch_embed.proj.bias"]},
+      "spatial_position": spatial_table(position[1:], model.grid),
+      "norm": mapping.norm(state, "norm"),
+  }
+  A = model.num_heads
+  for i in range(model.depth):
+    at = f"blocks.{i}"
+    params[f"block{i}"] = {
+        "norm1": mapping.norm(state, f"{at}.norm1"),
+        "attention": mapping.packed_heads(state, f"{at}.attn.qkv", A)
+        | {"out": mapping.merge_heads(state, f"{at}.attn.proj", A)},
+        "norm2": mapping.norm(state, f"{at}.norm2"),
+        "mlp": {"fc1": mapping.dense(state, f"{at}.mlp.fc1"),
+                "fc2": mapping.dense(state, f"{at}.mlp.fc2")}}
+  return params
+
+
+def mae_shapes(model: Hlip) -> dict[str, mapping.Shape]:
+  """Torch names and shapes of the MAE encoder that fits `model`."""
+  C = model.width
+  hidden = int(C * model.mlp_ratio)
+  weights = {"patch_embed.proj": (C, 3, None, None), "norm": (C,)}
+  for i in range(model.depth):
+    weights |= {f"blocks.{i}.{layer}": shape for layer, shape in (
+        ("norm1", (C,)), ("attn.qkv", (3 * C, C)), ("attn.proj", (C, C)),
+        ("norm2", (C,)), ("mlp.fc1", (hidden, C)), ("mlp.fc2", (C, hidden)))}
+  shapes = {"cls_token": (1, 1, C), "pos_embed": (1, None, C)}
+  for name, shape in weights.items():
+    shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+  return shapes
+
+
+def patch_kernel(
+    kernel: np.ndarray,            # [C, 3, q, r] of a 2-D convolution
+    patch: tuple[int, int, int],   # (pd, ph, pw)
+) -> np.ndarray:                   # [pd * ph * pw, C] float32
+  """Average inflation of an RGB patch kernel to grey volumes."""
+  pd, ph, pw = patch
+  rows, columns = (cubic_weights(old, new)
+                   for old, new in zip(kernel.shape[2:], (ph, pw)))
+  grey = np.einsum("hq,wr,ciqr->hwc", rows, columns, kernel)
+  inflated = np.broadcast_to(grey / pd, (pd, *grey.shape))
+  return inflated.reshape(-1, len(kernel)).astype(np.float32)
+
+
+def spatial_table(
+    position: np.ndarray,         # [g * g, C] without the entry of CLS
+    grid: tuple[int, int, int],   # (d, h, w)
+) -> np.ndarray:                  # [d, h, w, C] float32
+  """A 2-D position table at a new size, told apart along depth by a code.
+
+  Raises:
+    ValueError: the positions form no square.
+  """
+  side, C = math.isqrt(len(position)), position.shape[1]
+  if side ** 2 != len(position):
+    raise ValueError(f"The MAE has {len(position)} positions besides that of "
+                     "CLS; give one that was trained on square images.")
+  d, h, w = grid
+  plane = jax.image.resize(position.reshape(side, side, C), (h, w, C), "cubic",
+                           antialias=True)
+  code = layers.sincos_1d(np.arange(d), C)
+  return (np.asarray(plane) + code[:, None, None]).astype(np.float32)
+
+
+def cubic_weights(old: int, new: int) -> np.ndarray:
+  """[new, old] float64 matrix of torch's bicubic without antialiasing.
+
+  Keys' kernel with a = -0.75 at half-pixel centres, the border repeated. With
+  antialiasing torch takes a = -0.5 and leaves the border out, which is what
+  `jax.image.resize` does; without, nothing in JAX is the same.
+
+  Source: torch, `nn.functional.interpolate(mode="bicubic")`; Keys 1981, Cubic
+  convolution interpolation, eq. 4 with a free.
+  """
+  a = -0.75
+  centre = (np.arange(new)[:, None] + 0.5) * old / new - 0.5
+  tap = np.floor(centre).astype(int) + np.arange(-1, 3)  # [new, 4]
+  x = np.abs(centre - tap)
+  near = ((a + 2) * x - (a + 3)) * x ** 2 + 1
+  far = ((x - 5) * x + 8) * x * a - 4 * a
+  matrix = np.zeros((new, old))
+  np.add.at(matrix, (np.arange(new)[:, None], np.clip(tap, 0, old - 1)),
+            np.where(x <= 1, near, far))
+  return matrix
