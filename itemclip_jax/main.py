@@ -11,13 +11,13 @@ settings and their meaning: itemclip_jax/config/schema.py.
 import pathlib
 import re
 import sys
-import traceback
 
 from absl import app
 from absl import flags
 from absl import logging
 from ml_collections import config_flags
 
+from itemclip_jax import errors
 from itemclip_jax.config import schema
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -70,7 +70,7 @@ def parse_flags(argv: list[str]) -> list[str]:
   # The last five come from ml_collections: unknown key, wrong type, no file.
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
           OSError) as error:
-    fail(f"{_short(error)} All settings: itemclip_jax/config/schema.py; all "
+    errors.fail(f"{_short(error)} All settings: itemclip_jax/config/schema.py; all "
          "flags: --help.")
 
 
@@ -87,29 +87,6 @@ def _short(error: Exception) -> str:
   return last.split("Error: ", 1)[-1] + ("" if last.endswith(".") else ".")
 
 
-def fail(sentence: str):
-  """Says what is wrong and ends with exit code 2."""
-  print(f"itemclip_jax: {sentence}", file=sys.stderr)
-  sys.exit(2)
-
-
-def told(main_fn):
-  """Wraps `main`: errors that this package raises become one sentence.
-
-  Everything else, a mistake of ours or of a library, keeps its traceback.
-  """
-  def run(argv):
-    try:
-      main_fn(argv)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
-      frames = traceback.extract_tb(error.__traceback__)
-      package = pathlib.Path(__file__).parent
-      if not pathlib.Path(frames[-1].filename).is_relative_to(package):
-        raise
-      fail(str(error))
-  return run
-
-
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(told(main), flags_parser=parse_flags)
+  app.run(errors.told(main), flags_parser=parse_flags)

@@ -5,17 +5,19 @@ import types
 import typing
 from typing import Literal
 
+from itemclip_jax.errors import UserError
+
 
 def build(cls, raw: dict, where: str):
   """Returns `cls(**raw)`, recursively; `where` names it in errors.
 
   Raises:
-    ValueError: a setting is unknown or of another type.
+    UserError: a setting is unknown or of another type.
   """
   fields = {f.name: f.type for f in dataclasses.fields(cls)}
   if unknown := raw.keys() - fields.keys():
-    raise ValueError(f"Unknown {where} settings {sorted(unknown)}; "
-                     f"{cls.__name__} has {sorted(fields)}.")
+    raise UserError(f"Unknown {where} settings {sorted(unknown)}; "
+                    f"{cls.__name__} has {sorted(fields)}.")
   values = {}
   for name, value in raw.items():
     kind = fields[name]
@@ -31,15 +33,15 @@ def _checked(value, kind, where: str):
   origin = typing.get_origin(kind)
   if origin is tuple:
     if not isinstance(value, (tuple, list)):
-      raise ValueError(f"{where} is {value!r}; want a tuple.")
+      raise UserError(f"{where} is {value!r}; want a tuple.")
     inner = typing.get_args(kind)[0]
     want = [a for a in typing.get_args(kind) if a is not Ellipsis]
     if Ellipsis not in typing.get_args(kind) and len(value) != len(want):
-      raise ValueError(f"{where} is {value!r}; want {len(want)} values.")
+      raise UserError(f"{where} is {value!r}; want {len(want)} values.")
     return tuple(_checked(v, inner, where) for v in value)
   if origin is Literal:
     if value not in typing.get_args(kind):
-      raise ValueError(
+      raise UserError(
           f"{where} is {value!r}; use one of {typing.get_args(kind)}.")
     return value
   if origin is types.UnionType or origin is typing.Union:
@@ -48,9 +50,9 @@ def _checked(value, kind, where: str):
         return _checked(value, option, where)
       except ValueError:
         continue
-    raise ValueError(f"{where} is {value!r}; want {kind}.")
+    raise UserError(f"{where} is {value!r}; want {kind}.")
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
   if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-    raise ValueError(f"{where} is {value!r}; want {kind.__name__}.")
+    raise UserError(f"{where} is {value!r}; want {kind.__name__}.")
   return value

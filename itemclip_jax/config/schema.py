@@ -6,23 +6,28 @@ misspelt key is an error there and on the command line.
 """
 
 import dataclasses
+import math
 from typing import Literal
 
 import ml_collections
 
 from itemclip_jax.config.build import build
+from itemclip_jax.errors import UserError
+
+
+MAX_ORDER = 40  # series that the published order embedding can tell apart
 
 
 def _positive(where: str, **values):
   for name, value in values.items():
     if value <= 0:
-      raise ValueError(f"{where}.{name} must be > 0, got {value}.")
+      raise UserError(f"{where}.{name} must be > 0, got {value}.")
 
 
 def _rate(where: str, **values):
   for name, value in values.items():
     if not 0.0 <= value <= 1.0:
-      raise ValueError(f"{where}.{name} must lie in [0, 1], got {value}.")
+      raise UserError(f"{where}.{name} must lie in [0, 1], got {value}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,13 +48,13 @@ class Data:
     _positive("data", max_series=self.max_series, num_threads=self.num_threads,
               prefetch=self.prefetch)
     if self.prefetch < self.num_threads:
-      raise ValueError(f"data.prefetch={self.prefetch} must be at least "
-                       f"data.num_threads={self.num_threads}.")
+      raise UserError(f"data.prefetch={self.prefetch} must be at least "
+                      f"data.num_threads={self.num_threads}.")
     if list(self.series_buckets) != sorted(set(self.series_buckets)):
-      raise ValueError("data.series_buckets must be increasing, got "
-                       f"{self.series_buckets}.")
+      raise UserError("data.series_buckets must be increasing, got "
+                      f"{self.series_buckets}.")
     if self.series_buckets and self.series_buckets[-1] != self.max_series:
-      raise ValueError(
+      raise UserError(
           "The last of data.series_buckets must be data.max_series = "
           f"{self.max_series}, got {self.series_buckets}.")
 
@@ -79,18 +84,21 @@ class Vision:
               name_length=self.name_length)
     _rate("vision", drop_path=self.drop_path)
     if min(self.patch) < 1 or min(self.volume_shape) < 1:
-      raise ValueError(f"vision.patch={self.patch} and vision.volume_shape="
-                       f"{self.volume_shape} must be positive.")
+      raise UserError(f"vision.patch={self.patch} and vision.volume_shape="
+                      f"{self.volume_shape} must be positive.")
     if self.width % self.num_heads:
-      raise ValueError(f"vision.num_heads={self.num_heads} does not divide "
-                       f"vision.width={self.width}.")
+      raise UserError(f"vision.num_heads={self.num_heads} does not divide "
+                      f"vision.width={self.width}.")
     if any(v % p for v, p in zip(self.volume_shape, self.patch)):
-      raise ValueError(f"vision.patch={self.patch} does not tile "
-                       f"vision.volume_shape={self.volume_shape}.")
+      raise UserError(f"vision.patch={self.patch} does not tile "
+                      f"vision.volume_shape={self.volume_shape}.")
+    if self.series_embedding == "name" and self.name_length > 200:
+      raise UserError(f"vision.name_length={self.name_length} is more than the "
+                      "200 characters that the name encoder can tell apart.")
     levels = self.slice_blocks + self.study_blocks
     if len(levels) != len(set(levels)) or any(
         not 0 <= i < self.depth for i in levels):
-      raise ValueError(
+      raise UserError(
           f"vision.slice_blocks={self.slice_blocks} and vision.study_blocks="
           f"{self.study_blocks} must be distinct and below vision.depth="
           f"{self.depth}.")
@@ -121,8 +129,8 @@ class Text:
               word_init=self.word_init)
     _rate("text", diverse_prob=self.diverse_prob, dropout=self.dropout)
     if self.width % self.num_heads:
-      raise ValueError(f"text.num_heads={self.num_heads} does not divide "
-                       f"text.width={self.width}.")
+      raise UserError(f"text.num_heads={self.num_heads} does not divide "
+                      f"text.width={self.width}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,8 +144,8 @@ class Joint:
     _positive("joint", width=self.width, num_heads=self.num_heads,
               query_key_gain=self.query_key_gain)
     if self.width % self.num_heads:
-      raise ValueError(f"joint.num_heads={self.num_heads} does not divide "
-                       f"joint.width={self.width}.")
+      raise UserError(f"joint.num_heads={self.num_heads} does not divide "
+                      f"joint.width={self.width}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,7 +170,7 @@ class Loss:
     _rate("loss", kta_rate=self.kta_rate, token_drop_rate=self.token_drop_rate)
     _positive("loss", groups=self.groups, uwp_factor=self.uwp_factor)
     if self.block < 0:
-      raise ValueError(f"loss.block must be >= 0, got {self.block}.")
+      raise UserError(f"loss.block must be >= 0, got {self.block}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,8 +205,8 @@ class Train:
               log_every=self.log_every, save_every=self.save_every,
               keep=self.keep)
     if self.steps < 0 or self.warmup_steps < 0:
-      raise ValueError("train.steps and train.warmup_steps must be >= 0, got "
-                       f"{self.steps} and {self.warmup_steps}.")
+      raise UserError("train.steps and train.warmup_steps must be >= 0, got "
+                      f"{self.steps} and {self.warmup_steps}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -241,8 +249,18 @@ class Config:
 
   def __post_init__(self):
     if self.train.global_batch % self.loss.groups:
-      raise ValueError(f"loss.groups={self.loss.groups} does not divide "
-                       f"train.global_batch={self.train.global_batch}.")
+      raise UserError(f"loss.groups={self.loss.groups} does not divide "
+                      f"train.global_batch={self.train.global_batch}.")
+    vision, most = self.vision, MAX_ORDER
+    if vision.series_embedding == "order" and self.data.max_series > most:
+      raise UserError(f"data.max_series={self.data.max_series}, but with "
+                      f"vision.series_embedding='order' it may be {most} at "
+                      "most.")
+    tokens = math.prod(v // p for v, p in zip(vision.volume_shape,
+                                              vision.patch))
+    if "segmentation" in self.eval.evaluators and self.eval.top_tokens > tokens:
+      raise UserError(f"eval.top_tokens={self.eval.top_tokens} is more than the "
+                      f"{tokens} tokens of a series.")
 
 
 def defaults() -> ml_collections.ConfigDict:
@@ -258,7 +276,7 @@ def from_config_dict(raw: ml_collections.ConfigDict) -> Config:
   """The one door from `configs/*.py` and the command line into the code.
 
   Raises:
-    ValueError: a setting is unknown, of the wrong type, or out of range.
+    UserError: a setting is unknown, of the wrong type, or out of range.
   """
   return from_dict(raw.to_dict())
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 import ml_collections
 
+from itemclip_jax.errors import UserError
+
 
 def apply(
     config: ml_collections.ConfigDict,
@@ -13,12 +15,12 @@ def apply(
   """Edits `config` by each of the comma-separated variants, in their order.
 
   Raises:
-    ValueError: a variant is not known.
+    UserError: a variant is not known.
   """
   for name in filter(None, wanted.split(",")):
     if name not in known:
-      raise ValueError(f"Unknown variant {name!r}; have {sorted(known)}, "
-                       "joined by commas where you want several.")
+      raise UserError(f"Unknown variant {name!r}; have {sorted(known)}, "
+                      "joined by commas where you want several.")
     known[name](config)
   return config
 

@@ -16,6 +16,7 @@ import numpy as np
 from itemclip_jax.config import schema
 from itemclip_jax.data.example import MakeExample
 from itemclip_jax.data.record import Split
+from itemclip_jax.errors import UserError
 
 
 # eq=False: hashed by identity, `lru_cache` asks for the hash of every row.
@@ -37,7 +38,7 @@ class Order:
 
   def __post_init__(self):
     if not self.batches_per_epoch:
-      raise ValueError(
+      raise UserError(
           f"The training split has {len(self.num_series)} studies, in buckets "
           f"of {[len(m) for m in self._members]}; train.global_batch = "
           f"{self.global_batch} needs that many in one bucket. Lower it.")

@@ -11,17 +11,19 @@ A built data set is a folder with
 so that sampling needs no read of a record. TensorFlow is not involved.
 """
 
+import contextlib
 import dataclasses
 import hashlib
-import json
 import pathlib
 from typing import Any, Literal
+import zipfile
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
 from itemclip_jax.data import series_name
+from itemclip_jax.errors import UserError, read_json
 
 SCHEMA_VERSION = 1
 
@@ -31,6 +33,7 @@ INDEX = ("study_id", "patient_id", "num_series", "num_items", "normal")
 # Features that only evaluation reads.
 GROUND_TRUTH = ("lesion_mask", "item_visible", "item_finding")
 
+_REBUILD = "Delete the set and build it again with data_pipelines.prepare."
 _TEXTS = {"study_id", "patient_id", "series_names", "orientation", "source",
           "items"}
 
@@ -63,17 +66,17 @@ class Contract:
         f"{there}" for f in dataclasses.fields(self)
         if f.compare and ours[f.name] != theirs[f.name]]
     if differ:
-      raise ValueError(f"The preprocessing differs: {'; '.join(differ)}. "
-                       "Rebuild one of the two with the other's options.")
+      raise UserError(f"The preprocessing differs: {'; '.join(differ)}. "
+                      "Rebuild one of the two with the other's options.")
 
   def require_study(self, study: dict[str, Any]):
     """Raises unless a record holds what this contract promises.
 
     Raises:
-      ValueError: voxels of another shape, type or orientation, a series name
+      UserError: voxels of another shape, type or orientation, a series name
         that says nothing or too much, or no items.
     """
-    volume, known = study["volume"], sorted(self.orientation.values())
+    volume, known = study["volume"], sorted(set(self.orientation.values()))
     wrong = []
     if volume.shape[1:] != self.shape:
       wrong.append(f"{volume.shape[1:]} voxels a series, want {self.shape}")
@@ -86,7 +89,7 @@ class Contract:
     if not study["items"]:
       wrong.append("no items, want at least one")
     if wrong:
-      raise ValueError(
+      raise UserError(
           f"Study {study['study_id']!r} is not what contract.json promises: "
           f"{'; '.join(wrong)}. Build the data set again with "
           "data_pipelines.prepare, which leaves such studies out.")
@@ -98,12 +101,12 @@ class Contract:
   def from_dict(cls, raw: dict[str, Any], where: str) -> "Contract":
     """Reads what `to_dict` wrote; `where` names the source in errors."""
     if raw.get("schema_version") != SCHEMA_VERSION:
-      raise ValueError(
+      raise UserError(
           f"{where} has record schema {raw.get('schema_version')}, this code "
           f"reads {SCHEMA_VERSION}; rebuild it with data_pipelines.prepare.")
     fields = {f.name for f in dataclasses.fields(cls)}
     if raw.keys() != fields:
-      raise ValueError(
+      raise UserError(
           f"{where} has the settings {sorted(raw)}, want {sorted(fields)}; "
           "rebuild it with data_pipelines.prepare.")
     return cls(**{k: tuple(v) if isinstance(v, list) else v
@@ -153,14 +156,27 @@ class Source:
         and (ground_truth or name not in GROUND_TRUTH)})
     self._source = builder.as_data_source(
         split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    self._where = f"split {split!r} of {folder}"
+    with self._readable("The shards"):
+      self._size = len(self._source)
 
   def __len__(self) -> int:
-    return len(self._source)
+    return self._size
+
+  @contextlib.contextmanager
+  def _readable(self, what: str):
+    """Names the file where ArrayRecord, in C++, only tells the byte."""
+    try:
+      yield
+    except RuntimeError as error:
+      raise UserError(f"{what} of {self._where} cannot be read ({error}). "
+                      f"{_REBUILD}") from error
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     if not 0 <= index < len(self):
       raise IndexError(f"Record {index} of {len(self)}.")
-    study = self._features.deserialize_example_np(self._source[index])
+    with self._readable(f"Record {index}"):
+      study = self._features.deserialize_example_np(self._source[index])
     for name in study.keys() & _TEXTS:
       study[name] = _decoded(study[name])
     if {"lesion_mask", "volume"} <= study.keys():
@@ -209,23 +225,18 @@ def open_split(root, split: str, *, ground_truth: bool = True) -> Split:
     ground_truth: False skips decoding what only evaluation needs.
 
   Raises:
-    FileNotFoundError: the folder is missing or unfinished.
-    ValueError: another schema version, or no such split, or an empty one.
+    UserError: the folder is missing, unfinished or damaged, has another schema
+      version, or the split does not exist or is empty.
   """
   root = pathlib.Path(root)
   contract = read_contract(root)
-  with np.load(_required(root, "index.npz")) as stored:
-    splits = sorted({name.split("/")[0] for name in stored})
-    if split not in splits:
-      raise ValueError(f"The data set at {root} has no split {split!r}; it has "
-                       f"{', '.join(splits)}.")
-    index = {name: stored[f"{split}/{name}"] for name in INDEX}
+  index = _read_index(root, split)
   if not len(index["study_id"]):
-    raise ValueError(f"Split {split!r} of {root} holds no study; build it "
-                     "again with more.")
+    raise UserError(f"Split {split!r} of {root} holds no study; build it "
+                    "again with more.")
   source = Source(root / contract.records, split, ground_truth=ground_truth)
   if len(source) != len(index["study_id"]):
-    raise ValueError(
+    raise UserError(
         f"Split {split!r} of {root} has {len(source)} records but its index "
         f"{len(index['study_id'])}; delete the folder and build it again.")
   return Split(source=source, index=index, contract=contract,
@@ -243,22 +254,36 @@ def read_items(root, split: str) -> list[str]:
 def read_contract(root) -> Contract:
   """Reads contract.json; see `open_split` for the errors."""
   path = _required(pathlib.Path(root), "contract.json")
-  return Contract.from_dict(json.loads(path.read_text()), str(path))
+  return Contract.from_dict(read_json(path, _REBUILD), str(path))
 
 
 def read_findings(root) -> dict[str, dict[str, Any]]:
   """Reads findings.json: the label columns, in order."""
-  return json.loads(_required(pathlib.Path(root), "findings.json").read_text())
+  return read_json(_required(pathlib.Path(root), "findings.json"), _REBUILD)
+
+
+def _read_index(root: pathlib.Path, split: str) -> dict[str, np.ndarray]:
+  path = _required(root, "index.npz")
+  try:
+    with np.load(path) as stored:
+      arrays = dict(stored)
+  except (ValueError, OSError, zipfile.BadZipFile) as error:
+    raise UserError(f"{path} is damaged ({error}). {_REBUILD}") from error
+  splits = sorted({name.split("/")[0] for name in arrays})
+  if split not in splits:
+    raise UserError(f"The data set at {root} has no split {split!r}; it has "
+                    f"{', '.join(splits)}.")
+  return {name: arrays[f"{split}/{name}"] for name in INDEX}
 
 
 def _required(root: pathlib.Path, name: str) -> pathlib.Path:
   command = f"python -m data_pipelines.prepare --dataset=NAME --out={root}"
   if not root.is_dir():
-    raise FileNotFoundError(
+    raise UserError(
         f"There is no data set at {root}; build one with `{command}`.")
   if not (root / name).is_file():
-    raise FileNotFoundError(f"The data set at {root} is unfinished, it lacks "
-                            f"{name}; run `{command}` again.")
+    raise UserError(f"The data set at {root} is unfinished, it lacks "
+                           f"{name}; run `{command}` again.")
   return root / name
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
+from itemclip_jax.errors import UserError
+
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 .. 4
 
 def train_vocabulary(
@@ -52,21 +54,25 @@ class Tokenizer:
     sha256: of the vocabulary's file.
 
   Raises:
-    ValueError: the file is missing, or its ids exceed the embedding table.
+    UserError: the file is missing, or its ids exceed the embedding table.
   """
 
   def __init__(self, path: pathlib.Path, *, max_tokens: int, vocab_size: int,
                lower_case: bool = False):
     if not path.is_file():
-      raise ValueError(f"There is no vocabulary at {path}; train first, or set "
-                       "text.vocabulary to a tokenizer.json.")
-    self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+      raise UserError(f"There is no vocabulary at {path}; train first, or set "
+                      "text.vocabulary to a tokenizer.json.")
+    try:
+      self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+      raise UserError(f"{path} is no tokenizer.json ({error}); give another, or "
+                      "delete it to learn one by training again.") from error
     size = self._tokenizer.get_vocab_size()
     if size > vocab_size:
-      raise ValueError(f"{path} has {size} word pieces, but text.vocab_size is "
-                       f"{vocab_size}; set it to {size} or more.")
+      raise UserError(f"{path} has {size} word pieces, but text.vocab_size is "
+                      f"{vocab_size}; set it to {size} or more.")
     if self._tokenizer.token_to_id("[PAD]") != 0:
-      raise ValueError(f"In {path} the id of [PAD] must be 0.")
+      raise UserError(f"In {path} the id of [PAD] must be 0.")
     self._lower_case = lower_case
     self.unknown_id = self._tokenizer.token_to_id("[UNK]")
     self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()

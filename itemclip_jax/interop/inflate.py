@@ -17,6 +17,7 @@ import math
 import jax
 import numpy as np
 
+from itemclip_jax.errors import UserError
 from itemclip_jax.interop import mapping
 from itemclip_jax.models import layers
 from itemclip_jax.models.hlip import Hlip
@@ -35,7 +36,7 @@ def hlip_from_mae(state: mapping.State, model: Hlip) -> dict:
     series names, which an MAE has not: lay it over the initial ones.
 
   Raises:
-    ValueError: a name is missing or unexpected, a shape does not fit `model`,
+    UserError: a name is missing or unexpected, a shape does not fit `model`,
       or the positions form no square.
   """
   mapping.check(state, mae_shapes(model), "The MAE state")
@@ -96,12 +97,12 @@ def spatial_table(
   """A 2-D position table at a new size, told apart along depth by a code.
 
   Raises:
-    ValueError: the positions form no square.
+    UserError: the positions form no square.
   """
   side, C = math.isqrt(len(position)), position.shape[1]
   if side ** 2 != len(position):
-    raise ValueError(f"The MAE has {len(position)} positions besides that of "
-                     "CLS; give one that was trained on square images.")
+    raise UserError(f"The MAE has {len(position)} positions besides that of "
+                    "CLS; give one that was trained on square images.")
   d, h, w = grid
   plane = jax.image.resize(position.reshape(side, side, C), (h, w, C), "cubic",
                            antialias=True)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from itemclip_jax.errors import UserError
+
 State = Mapping[str, np.ndarray]
 Shape = tuple[int | None, ...]  # None: any size
 
@@ -16,21 +18,21 @@ def check(state: State, wanted: Mapping[str, Shape], what: str):
   """Accepts exactly the names of `wanted`, each of its shape.
 
   Raises:
-    ValueError: a name is missing or unexpected, or a shape does not fit.
+    UserError: a name is missing or unexpected, or a shape does not fit.
   """
   if missing := sorted(wanted.keys() - state.keys()):
-    raise ValueError(f"{what} lacks {_some(missing)}; give a state that holds "
-                     "every layer of the tower.")
+    raise UserError(f"{what} lacks {_some(missing)}; give a state that holds "
+                    "every layer of the tower.")
   if unexpected := sorted(state.keys() - wanted.keys()):
-    raise ValueError(f"{what} has unexpected {_some(unexpected)}; drop what is "
-                     "no part of the tower, or make the tower deeper.")
+    raise UserError(f"{what} has unexpected {_some(unexpected)}; drop what is "
+                    "no part of the tower, or make the tower deeper.")
   for name, shape in wanted.items():
     have = np.shape(state[name])
     if len(have) != len(shape) or any(
         w not in (None, h) for h, w in zip(have, shape)):
       shown = ", ".join("any" if w is None else str(w) for w in shape)
-      raise ValueError(f"{what}: {name} has shape {have}, wanted ({shown}); "
-                       "give the tower the sizes of the state.")
+      raise UserError(f"{what}: {name} has shape {have}, wanted ({shown}); "
+                      "give the tower the sizes of the state.")
 
 
 def _some(names: list[str]) -> str:

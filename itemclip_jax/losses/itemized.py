@@ -7,9 +7,9 @@
     L_IIS = 1/bK  sum_i sum_{k,k'} l(z_kk', own_ikk')    separation of own items
     L_MPS         see `multi_positive`
 
-l is the sigmoid pair loss, b the images of a group. w_ij is 0 where candidate j
-is padding or both studies are normal; for the positive with the smallest ILA
-logit of its image it is `uwp_factor` (up-weighting of the worst positive),
+l is the sigmoid pair loss, b the real images of a group. w_ij is 0 where image
+or candidate is padding or both studies are normal; for the positive with the
+smallest ILA logit of its image it is `uwp_factor` (up-weighting of the worst),
 chosen by an explicit masked arg-min under stop-gradient. (The published code
 chooses by offsets of -10 and -20, which picks padding or a negative once logits
 spread further; with such logits the two differ on purpose.)
@@ -54,12 +54,12 @@ def alignment(
     *,
     logit_scale: jax.Array,
     logit_bias: jax.Array,
-    groups: int = 1,
+    num_images: jax.Array,   # [groups] real images, at least 1
 ) -> jax.Array:              # [groups]
   """L_ILA from local cosines, L_KTA from key cosines."""
   nll = sigmoid_nll(cosine, candidates.sign, logit_scale, logit_bias)
   per_image = jnp.sum(nll * weights, axis=1)
-  return per_image.reshape(groups, -1).mean(1)
+  return per_image.reshape(len(num_images), -1).sum(1) / num_images
 
 
 def separation(
@@ -70,8 +70,8 @@ def separation(
     *,
     logit_scale: jax.Array,
     logit_bias: jax.Array,
+    num_images: jax.Array,   # [groups] real images, at least 1
     norm: str = "BK",        # or "B", as the paper prints it
-    groups: int = 1,
 ) -> jax.Array:              # [groups]
   """L_IIS; with `same_text`, pairs of different slots of equal text are cut."""
   B, K = item_mask.shape
@@ -85,8 +85,8 @@ def separation(
     real &= diagonal | ~equal
   nll = sigmoid_nll(own, jnp.where(diagonal, 1, -1), logit_scale, logit_bias)
   per_image = jnp.sum(nll, axis=(1, 2), where=real)
-  divisor = B // groups * (K if norm == "BK" else 1)
-  return per_image.reshape(groups, -1).sum(1) / divisor
+  divisor = num_images * (K if norm == "BK" else 1)
+  return per_image.reshape(len(num_images), -1).sum(1) / divisor
 
 
 def itemized_terms(
@@ -96,17 +96,18 @@ def itemized_terms(
     *,
     logit_scale: jax.Array,
     logit_bias: jax.Array,
+    num_images: jax.Array,   # [groups] real images, at least 1
     uwp_factor: float = 1.5,
     iis_norm: str = "BK",
     same_text: jax.Array | None = None,
-    groups: int = 1,
     worst: jax.Array | None = None,  # [B] int; None: `worst_positive`
 ) -> dict[str, jax.Array]:           # [groups] each
   """L_ILA, L_KTA (where pairs have key cosines) and L_IIS of every group."""
   if worst is None:
     worst = worst_positive(pairs.local, candidates)
   weights = pair_weights(candidates, worst, uwp_factor)
-  scale = dict(logit_scale=logit_scale, logit_bias=logit_bias, groups=groups)
+  scale = dict(logit_scale=logit_scale, logit_bias=logit_bias,
+               num_images=num_images)
   terms = {
       "ila": alignment(pairs.local, candidates, weights, **scale),
       "iis": separation(pairs.own, candidates, item_mask, same_text,

@@ -24,16 +24,21 @@ class Candidates(NamedTuple):
   """The texts each image is compared with."""
   index: jax.Array   # [B, J] int32, rows of the B K flattened items
   sign: jax.Array    # [B, J] +1 own item, -1 another image's
-  weight: jax.Array  # [B, J] 0 = left out (padding, two normal studies)
+  weight: jax.Array  # [B, J] bool, False = padding or two normal studies
 
 
-def both_normal(
-    normal: jax.Array,      # [B] bool
+def no_negatives(
+    normal: jax.Array,        # [B] bool
+    example_mask: jax.Array,  # [B] bool, False = padding
     normal_check: bool,
-) -> jax.Array:             # [B, B] bool
-  """True for pairs of different studies that are both normal."""
-  pair = normal[:, None] & normal[None]
-  return pair & ~jnp.eye(len(normal), dtype=bool) & normal_check
+) -> jax.Array:               # [B, B] bool
+  """True for pairs of different studies that are not contrasted.
+
+  These are two normal studies, and all pairs with a padded example.
+  """
+  pair = normal[:, None] & normal & normal_check
+  padded = ~(example_mask[:, None] & example_mask)
+  return (pair | padded) & ~jnp.eye(len(normal), dtype=bool)
 
 
 def draw_offsets(
@@ -71,11 +76,15 @@ def lists(
 def exchange(
     index: jax.Array,       # [B, L] each image's list, from `lists`
     item_mask: jax.Array,   # [B, K] bool
-    excluded: jax.Array,    # [B, B] bool, from `both_normal`
+    excluded: jax.Array,    # [B, B] bool, from `no_negatives`
     *,
     groups: int = 1,
 ) -> Candidates:
-  """Adds the lists of the same row in every other group, signs and weights."""
+  """Adds the lists of the same row in every other group, signs and weights.
+
+  A padded example gets no weight, neither as image nor as text, if its items
+  are masked and its pairs excluded.
+  """
   B, K = item_mask.shape
   b = B // groups
   image = jnp.arange(B)

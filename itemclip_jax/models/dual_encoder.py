@@ -93,7 +93,8 @@ def make_vision(c: schema.Vision, dtype) -> Hlip:
       num_heads=c.num_heads, mlp_ratio=c.mlp_ratio,
       slice_blocks=c.slice_blocks, study_blocks=c.study_blocks,
       series_embedding=c.series_embedding, name_encoder=c.name_encoder,
-      drop_path=c.drop_path, remat=c.remat == "block", dtype=dtype)
+      max_order=schema.MAX_ORDER, drop_path=c.drop_path,
+      remat=c.remat == "block", dtype=dtype)
 
 
 def make_text(c: schema.Text, dtype) -> Bert:

@@ -121,6 +121,8 @@ class Hlip(nn.Module):
       *,
       train: bool = False,
   ) -> HlipOutput:
+    # Weight 0 would let a NaN or an overflow of a padded series through.
+    volume = layers.exact_zero_where(series_mask[..., None, None, None], volume)
     x = self._embed(volume, series_names, series_order)   # [B, S, d, P, C]
     B, S, d, P, C = x.shape
     x = constrain(x, ("batch", None, None, None, "embed"))

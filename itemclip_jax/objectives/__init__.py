@@ -3,6 +3,8 @@
 import importlib
 import pkgutil
 
+from itemclip_jax.errors import UserError
+
 
 def names() -> list[str]:
   return sorted(m.name for m in pkgutil.iter_modules(__path__))
@@ -14,10 +16,10 @@ def make(config, dtype=None):
   `dtype` is that of the model's matmuls.
 
   Raises:
-    ValueError: there is no such module.
+    UserError: there is no such module.
   """
   if config.objective not in names():
-    raise ValueError(f"Unknown objective {config.objective!r}; have {names()}. "
-                     "Set config.objective to one of them.")
+    raise UserError(f"Unknown objective {config.objective!r}; have {names()}. "
+                    "Set config.objective to one of them.")
   module = importlib.import_module(f"{__name__}.{config.objective}")
   return module.Objective.from_config(config, dtype)

@@ -16,6 +16,7 @@ from itemclip_jax.config import schema
 from itemclip_jax.losses import itemized, negatives
 from itemclip_jax.losses.multi_positive import multi_positive_sigmoid
 from itemclip_jax.models.item_attention import ItemAttention
+from itemclip_jax.models.layers import exact_zero_where
 from itemclip_jax.ops import item_pairs
 
 
@@ -35,16 +36,23 @@ class Objective:
                                           dtype=dtype))
 
   def views(self, batch, *, step, rng):
-    """What the towers encode: the batch, once."""
+    """What the towers encode: the batch, once; padded examples are empty."""
     del step, rng
-    return (batch,)
+    if "example_mask" not in batch:
+      return (batch,)
+    real = batch["example_mask"][:, None, None, None, None]
+    return (batch | {"volume": exact_zero_where(real, batch["volume"])},)
 
   def init_extra(self):
     """No state beyond the model."""
     return {}
 
   def loss(self, outputs, params, batch, *, step, rng):
-    """Returns the float32 scalar and its parts; draws from `rng` and `step`."""
+    """Returns the float32 scalar and its parts; draws from `rng` and `step`.
+
+    The mean over the real images of the batch: with the same draws, padded
+    examples change nothing.
+    """
     (out,) = outputs
     B, K = batch["item_mask"].shape
     draw, drop = jax.random.split(jax.random.fold_in(rng, step))
@@ -59,9 +67,12 @@ class Objective:
     if self.settings.iis_ignore_overlap:
       ids = batch["item_tokens"]
       same = jnp.all(ids[:, :, None] == ids[:, None], axis=-1)
-    terms, metrics = self.terms(out, params, batch["item_mask"],
-                                batch["normal"], index, keep, same_text=same)
-    terms = {k: v.mean() for k, v in terms.items()}
+    real = batch.get("example_mask", jnp.ones(B, bool))
+    terms, metrics = self.terms(
+        out, params, batch["item_mask"], batch["normal"], index, keep,
+        example_mask=real, same_text=same)
+    share = self._num_images(real) / jnp.maximum(real.sum(), 1)
+    terms = {k: jnp.sum(v * share) for k, v in terms.items()}
     total = self.total(terms)
     metrics |= {f"loss/{k}": v for k, v in terms.items()}
     metrics |= {"loss/total": total, "logit_scale": out.logit_scale,
@@ -76,8 +87,8 @@ class Objective:
     return sum(weights[name] * value for name, value in terms.items())
 
   def terms(self, out, params, item_mask, normal, index, keep, *,
-            same_text=None, worst=None):
-    """The four terms with injected draws.
+            example_mask=None, same_text=None, worst=None):
+    """The four terms with injected draws, each a mean over real images.
 
     Args:
       out: `models.dual_encoder.Outputs`.
@@ -86,28 +97,26 @@ class Objective:
       normal: [B] bool, the report says that nothing is abnormal.
       index: [B, K + b - 1] int, each image's own list of items.
       keep: token-masking bits of `ops.item_pairs.compare`, or None.
+      example_mask: [B] bool, False = padding; None: all are real.
       same_text: [B, K, K] bool, slots that hold the same text, or None.
       worst: [B] int columns to up-weight instead of the worst positives.
 
     Returns:
-      The terms ("ila", "kta", "iis", "mps"), [groups] each, and metrics.
+      The terms ("ila", "kta", "iis", "mps"), [groups] each, 0 for a group
+      without real images; and metrics.
     """
     s = self.settings
-    B, K = item_mask.shape
-    item_mask, normal, index = map(jnp.asarray, (item_mask, normal, index))
-    apply = functools.partial(
-        self.attention.apply, {"params": params["item_attention"]})
-    excluded = negatives.both_normal(normal, s.normal_check)
-    candidates = negatives.exchange(index, item_mask, excluded,
+    real = jnp.ones(len(item_mask), bool) if example_mask is None else (
+        jnp.asarray(example_mask))
+    item_mask = jnp.asarray(item_mask) & real[:, None]
+    out = _without_padding(out, item_mask, real)
+    excluded = negatives.no_negatives(jnp.asarray(normal), real,
+                                      s.normal_check)
+    candidates = negatives.exchange(jnp.asarray(index), item_mask, excluded,
                                     groups=s.groups)
-    pairs = item_pairs.compare(
-        apply(out.items.reshape(B * K, -1), method="project_items"),
-        apply(out.tokens, out.token_mask, method="project_tokens"),
-        candidates.index, functools.partial(apply, method="output"),
-        num_own=K, kta_rate=s.kta_rate if s.kta_weight else None, keep=keep,
-        block=s.block)
+    pairs = self._compare(out, params, candidates.index, keep)
     scale = dict(logit_scale=out.logit_scale, logit_bias=out.logit_bias,
-                 groups=s.groups)
+                 num_images=jnp.maximum(self._num_images(real), 1))
     terms = itemized.itemized_terms(
         pairs, candidates, item_mask, uwp_factor=s.uwp_factor,
         iis_norm=s.iis_norm, same_text=same_text, worst=worst, **scale)
@@ -117,6 +126,32 @@ class Objective:
     metrics = {"logit/positive": _mean(logits, candidates, 1),
                "logit/negative": _mean(logits, candidates, -1)}
     return terms, metrics
+
+  def _num_images(self, example_mask):
+    """Real images of every group: [B] bool -> [groups] int."""
+    return example_mask.reshape(self.settings.groups, -1).sum(1)
+
+  def _compare(self, out, params, index, keep):
+    """Every image with its candidates [B, J]."""
+    s = self.settings
+    B, K, _ = out.items.shape
+    apply = functools.partial(
+        self.attention.apply, {"params": params["item_attention"]})
+    return item_pairs.compare(
+        apply(out.items.reshape(B * K, -1), method="project_items"),
+        apply(out.tokens, out.token_mask, method="project_tokens"),
+        index, functools.partial(apply, method="output"), num_own=K,
+        kta_rate=s.kta_rate if s.kta_weight else None, keep=keep,
+        block=s.block)
+
+
+def _without_padding(out, item_mask, example_mask):
+  """Zeros for all that is padding: weight 0 alone would let a NaN through."""
+  token_mask = out.token_mask & example_mask[:, None]
+  return out.replace(
+      image=exact_zero_where(example_mask[:, None], out.image),
+      items=exact_zero_where(item_mask[..., None], out.items),
+      tokens=exact_zero_where(token_mask[..., None], out.tokens))
 
 
 def _mean(logits, candidates, sign):

@@ -4,6 +4,7 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
+from itemclip_jax.errors import UserError
 from itemclip_jax.parallel import sharding
 
 
@@ -16,7 +17,7 @@ def initialize(peers: str = "none"):
       of processes and which of them this one is.
 
   Raises:
-    ValueError: `peers` is none of these.
+    UserError: `peers` is none of these.
   """
   if peers == "none" or jax.distributed.is_initialized():
     return
@@ -26,12 +27,12 @@ def initialize(peers: str = "none"):
   address, *numbers = peers.split(",")
   if ":" not in address or len(numbers) != 2 or not all(
       n.strip().isdigit() for n in numbers):
-    raise ValueError(f"--peers is {peers!r}; want none, auto, or "
-                     "HOST:PORT,COUNT,INDEX such as 10.0.0.1:1234,2,0.")
+    raise UserError(f"--peers is {peers!r}; want none, auto, or "
+                    "HOST:PORT,COUNT,INDEX such as 10.0.0.1:1234,2,0.")
   count, index = map(int, numbers)
   if index >= count:
-    raise ValueError(f"--peers={peers}: the index must be below the count of "
-                     f"{count}; the first process is 0.")
+    raise UserError(f"--peers={peers}: the index must be below the count of "
+                    f"{count}; the first process is 0.")
   jax.distributed.initialize(address, count, index)
 
 

@@ -18,16 +18,21 @@ from absl import flags
 from matplotlib.figure import Figure
 import numpy as np
 
+from itemclip_jax.errors import UserError
+
 # Panel title -> which names of metrics.jsonl it shows; empty panels are left
 # out, a name goes to the first that fits.
 PANELS = (
-    ("Total loss", r"loss/total"),
+    ("Total loss", r"(valid/)?loss/total"),
     ("Loss terms", r"loss/.+"),
+    ("Validation loss terms", r"valid/loss/.+"),
     ("Logits", r"logit/.+"),
     ("Logit scale and bias", r"logit_(scale|bias)"),
-    ("Norms", r"norm/.+"),
+    ("Norms", r"norm/(grads|updates|params)"),
+    ("Gradient norms of the parts", r"norm/grads/.+"),
+    ("Unknown word pieces", r"text/unknown_rate"),
 )
-NOISY = ("Total loss", "Loss terms", "Norms")
+NOISY = ("Total loss", "Loss terms", "Norms", "Gradient norms of the parts")
 COLOURS = ("#1f5fa8", "#c2571a", "#2e7d57", "#8a4fa3", "#a8871f", "#5b6770")
 INK, MUTED, RULE = "#1f2933", "#52606d", "#d9dee4"
 CHANCE = 0.5
@@ -45,8 +50,8 @@ def read_metrics(
       row = json.loads(line)
       step = row.pop("step")
     except (ValueError, KeyError) as error:
-      raise ValueError(f"{path}, line {number}: want a JSON object with a "
-                       f"\"step\", got {line[:60]!r}.") from error
+      raise UserError(f"{path}, line {number}: want a JSON object with a "
+                      f"\"step\", got {line[:60]!r}.") from error
     for name, value in row.items():
       if value is None or isinstance(value, (int, float)):
         points.setdefault(name, []).append(
@@ -75,7 +80,7 @@ def training_curves(
     axes.set_xlabel("step", fontsize=8, color=MUTED)
     if title in NOISY and _spans_decades(lines):
       axes.set_yscale("log")
-    if len(lines) > 1 or title.startswith("Validation"):
+    if len(lines) > 1:
       axes.legend(fontsize=7, frameon=False, labelcolor=INK, handlelength=1.3)
   return figure
 
@@ -215,10 +220,7 @@ def _short(name: str, title: str) -> str:
   """Drops what the panel's title already says."""
   if title == "Total loss":
     return "validation" if name.startswith("valid/") else "training"
-  if title.startswith("Validation"):
-    return name.removeprefix("valid/")
-  return re.sub(r"^(valid/)?(loss|norm)/",
-                lambda m: "validation " if m[1] else "", name)
+  return name.split("/", 1)[-1] if title == "Norms" else name.split("/")[-1]
 
 
 def _spans_decades(lines) -> bool:

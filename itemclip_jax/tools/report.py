@@ -19,6 +19,7 @@ from absl import app
 from absl import flags
 import jinja2
 
+from itemclip_jax.errors import UserError, read_json
 from itemclip_jax.tools import curves
 from itemclip_jax.tools import visualize
 
@@ -78,7 +79,7 @@ def build(workdir: pathlib.Path) -> pathlib.Path:
   """Writes `report.html` into a run directory and returns its path."""
   workdir = pathlib.Path(workdir)
   if not workdir.is_dir():
-    raise FileNotFoundError(f"{workdir} is no directory; give that of a run.")
+    raise UserError(f"{workdir} is no directory; give that of a run.")
   results = _read_json(workdir / "results.json")
   config = _read_json(workdir / "config.json")
   if any((workdir / "figures").glob("attention_*.npz")):
@@ -245,11 +246,7 @@ def _read_json(path: pathlib.Path) -> dict:
   """The file's content, {} when it does not exist."""
   if not path.exists():
     return {}
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise ValueError(f"{path} is not JSON ({error}); run the step that writes "
-                     "it again.") from error
+  return read_json(path, "Run the step that writes it again.")
 
 
 def main(argv):

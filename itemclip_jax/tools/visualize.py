@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 import numpy as np
 import tqdm
 
+from itemclip_jax.errors import UserError
 from itemclip_jax.tools import slices
 
 PANEL_INCHES = 1.9
@@ -251,15 +252,15 @@ def _check_shapes(volume, series_names, attention, patch, lesion_mask):
   tiled = tuple(n * p for n, p in zip(attention.shape[1:], patch))
   if (volume.ndim != 4 or attention.ndim != 4 or volume.shape[1:] != tiled
       or not len(volume) == len(attention) == len(series_names)):
-    raise ValueError(
+    raise UserError(
         f"Got a volume {volume.shape}, attention {attention.shape}, patch "
         f"{tuple(patch)} and {len(series_names)} series names; want [S,D,H,W], "
         "[S,d,h,w] with (D,H,W) = patch * (d,h,w), and S names.")
   if lesion_mask is not None and lesion_mask.shape != volume.shape:
-    raise ValueError(f"lesion_mask is {lesion_mask.shape}; want the volume's "
-                     f"{volume.shape}.")
+    raise UserError(f"lesion_mask is {lesion_mask.shape}; want the volume's "
+                    f"{volume.shape}.")
   if not any(series_names):
-    raise ValueError("Every series name is empty, so all is padding.")
+    raise UserError("Every series name is empty, so all is padding.")
 
 
 def main(argv):

@@ -8,11 +8,13 @@ it does not fit, and what validation measured.
 
 import math
 import pathlib
+import time
 
 import jax
 import orbax.checkpoint as ocp
 
-from itemclip_jax.parallel import sharding
+from itemclip_jax.errors import UserError
+from itemclip_jax.parallel import multihost, sharding
 
 _policy = ocp.checkpoint_managers
 
@@ -39,9 +41,21 @@ class Checkpoints:
             _policy.LatestN(keep),
             _policy.BestN(get_metric_fn=least, reverse=True, n=1)]))
     self._manager = None
+    if not read_only and multihost.is_main():
+      self._put_aside()
+    multihost.sync("checkpoints")
     if self._folder.exists() or not read_only:
       self._manager = ocp.CheckpointManager(
           self._folder, options=options, item_names=("state", "meta"))
+
+  def _put_aside(self):
+    """Renames what lost files, e.g. in a copy that was cut off."""
+    for folder in self._folder.glob("[0-9]*"):
+      if folder.name.isdigit() and not _is_whole(folder):
+        aside = folder.with_name(f"{folder.name}.incomplete.{time.time_ns()}")
+        folder.rename(aside)
+        print(f"The checkpoint {folder} is not whole; it is now {aside.name} "
+              "and not used.")
 
   def __enter__(self) -> "Checkpoints":
     return self
@@ -51,7 +65,9 @@ class Checkpoints:
 
   def latest(self) -> int | None:
     """The newest whole checkpoint's step, or None."""
-    return self._manager.latest_step() if self._manager else None
+    steps = self._manager.all_steps() if self._manager else ()
+    return max((s for s in steps if _is_whole(self._folder / str(s))),
+               default=None)
 
   def best(self) -> int | None:
     """The step whose validation metric is the least, or None."""
@@ -91,7 +107,7 @@ class Checkpoints:
     """Config, contract and data position of a checkpoint.
 
     Raises:
-      ValueError: it cannot be read.
+      UserError: it cannot be read.
     """
     return self._read(step, meta=ocp.args.JsonRestore())["meta"]
 
@@ -99,14 +115,34 @@ class Checkpoints:
     """Reads a state into the layout of `mesh`.
 
     Raises:
-      ValueError: it cannot be read, or the stored tree has other names or
+      UserError: it cannot be read, or the stored tree has other names or
         shapes.
     """
-    layout = sharding.tree_shardings(abstract_state, mesh)
-    wanted = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        abstract_state, layout)
+    wanted = _laid_out(abstract_state, mesh)
     return self._read(step, state=ocp.args.StandardRestore(wanted))["state"]
+
+  def restore_params(self, step: int, abstract_params: dict, mesh) -> dict:
+    """Reads the parameters of a state, and nothing else of it.
+
+    Raises:
+      UserError: parameters are missing or of another shape.
+    """
+    folder, wanted = self._folder / str(step) / "state", {
+        "params": _laid_out(abstract_params, mesh)}
+    with ocp.PyTreeCheckpointer() as reader:
+      # Orbax would pass over parameters that are not stored.
+      stored = _shapes(reader.metadata(folder).item_metadata.tree["params"])
+      if differ := [f"{name} {shape}, stored {stored.get(name, 'not at all')}"
+                    for name, shape in _shapes(abstract_params).items()
+                    if shape != stored.get(name)]:
+        raise UserError(
+            f"The checkpoint of step {step} in {self._folder} has other "
+            f"parameters than the model: want {'; '.join(differ[:3])}. Use the "
+            "software version that wrote it.")
+      return reader.restore(folder, args=ocp.args.PyTreeRestore(
+          item=wanted, partial_restore=True,
+          restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+      ))["params"]
 
   def _read(self, step: int, **what):
     try:
@@ -114,7 +150,7 @@ class Checkpoints:
     # Orbax and TensorStore raise many types, their texts fill a screen.
     except Exception as error:
       reason = str(error).strip().splitlines() or [type(error).__name__]
-      raise ValueError(
+      raise UserError(
           f"The checkpoint of step {step} in {self._folder} cannot be read "
           f"({reason[0][:200]}); delete its folder to go on from an older one, "
           "or use the software version that wrote it.") from error
@@ -124,3 +160,24 @@ class Checkpoints:
     if self._manager:
       self._manager.wait_until_finished()
       self._manager.close()
+
+
+def _is_whole(folder: pathlib.Path) -> bool:
+  """Whether a checkpoint's folder has its parts; no data is read."""
+  return all((folder / part).exists() for part in (
+      "_CHECKPOINT_METADATA", "meta/metadata", "state/_METADATA",
+      "state/manifest.ocdbt"))
+
+
+def _laid_out(abstract, mesh):
+  """Shapes and types with the layout over `mesh`."""
+  return jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      abstract, sharding.tree_shardings(abstract, mesh))
+
+
+def _shapes(tree) -> dict[str, tuple[int, ...]]:
+  """Path -> shape of every leaf."""
+  return {jax.tree_util.keystr(path, simple=True, separator="/"):
+          tuple(x.shape)
+          for path, x in jax.tree_util.tree_leaves_with_path(tree)}

@@ -14,6 +14,7 @@ import tqdm
 from itemclip_jax import evaluators
 from itemclip_jax.config import schema
 from itemclip_jax.data import loader, record
+from itemclip_jax.errors import UserError
 from itemclip_jax.evaluators import embed
 from itemclip_jax.evaluators.context import Context, Result
 from itemclip_jax.parallel import multihost
@@ -34,16 +35,16 @@ def evaluate(config: schema.Config, mesh, workdir: pathlib.Path) -> dict:
   """Runs config.eval.evaluators on the test split; returns results.json.
 
   Raises:
-    ValueError: there is no checkpoint, or it was trained on volumes prepared
+    UserError: there is no checkpoint, or it was trained on volumes prepared
       differently.
   """
   run = setup.make_run(config, mesh, workdir, training=False)
   step, trained = _trained(run)
   split = record.open_split(config.data.root, config.data.test_split)
   if not split.findings:
-    raise ValueError(f"The data set in {config.data.root} names no findings; "
-                     "put a findings.json beside the raw reports and build it "
-                     "again.")
+    raise UserError(f"The data set in {config.data.root} names no findings; "
+                    "put a findings.json beside the raw reports and build it "
+                    "again.")
   encoder = embed.Encoder(run.model, run.window, run.dtype)
   with jax.set_mesh(mesh):
     ours = _measure(run, split, encoder, trained, "trained model")
@@ -72,13 +73,13 @@ def _trained(run: setup.Run):
                    read_only=True) as checkpoints:
     step = checkpoints.latest() if which == "latest" else checkpoints.best()
     if step is None:
-      raise ValueError(
+      raise UserError(
           f"There is no {which} checkpoint in {run.workdir}; train first, with "
           "--mode=train" + ("." if which == "latest" else
                             " and a validation split."))
     setup.require_fit(run, checkpoints.meta(step), step)
-    state = checkpoints.restore(step, run.abstract_state(), run.mesh)
-  return step, state.params
+    return step, checkpoints.restore_params(
+        step, run.abstract_state().params, run.mesh)
 
 
 def _measure(run: setup.Run, split, encoder, params, what: str) -> list:

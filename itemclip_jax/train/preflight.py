@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import psutil
 
+from itemclip_jax.errors import UserError
 from itemclip_jax.parallel import sharding
 
 _SPARE_COPIES = 2  # of a checkpoint: the best one, and the one being written
@@ -22,7 +23,7 @@ def check(run, *, num_studies: int, num_valid: int, first_step: int) -> str:
     first_step: where training begins or goes on.
 
   Raises:
-    ValueError: a device's memory or the disk is too small even for what is
+    UserError: a device's memory or the disk is too small even for what is
       known beforehand.
   """
   train = run.config.train
@@ -32,12 +33,12 @@ def check(run, *, num_studies: int, num_valid: int, first_step: int) -> str:
   run.workdir.mkdir(parents=True, exist_ok=True)
   have_disk = shutil.disk_usage(run.workdir).free
   if memory > have_memory:
-    raise ValueError(
+    raise UserError(
         f"State, gradients and batch take {_size(memory)} of each device, which "
         f"has {_size(have_memory)}; raise mesh.fsdp or lower "
         f"train.global_batch={train.global_batch}.")
   if disk > have_disk:
-    raise ValueError(
+    raise UserError(
         f"The checkpoints of this run take {_size(disk)} and {where} has "
         f"{_size(have_disk)} free; free some, lower train.keep={train.keep} or "
         "choose another --workdir.")

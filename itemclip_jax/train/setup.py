@@ -14,6 +14,7 @@ from itemclip_jax import objectives
 from itemclip_jax.config import schema
 from itemclip_jax.data import example as example_lib
 from itemclip_jax.data import record, tokens
+from itemclip_jax.errors import UserError, read_json
 from itemclip_jax.models.dual_encoder import DualEncoder
 from itemclip_jax.parallel import multihost, sharding
 from itemclip_jax.train import optimizer, step as step_lib
@@ -103,17 +104,19 @@ def make_run(
   """Opens the data, learns the vocabulary if need be, builds the model.
 
   Raises:
-    ValueError: data, settings and work directory do not fit one another.
+    UserError: data, settings and work directory do not fit one another.
   """
+  if workdir.exists() and not workdir.is_dir():
+    raise UserError(f"--workdir={workdir} is a file; name a folder.")
   if not config.data.root:
-    raise ValueError("data.root is empty; set --config.data.root to the folder "
-                     "that data_pipelines.prepare made.")
+    raise UserError("data.root is empty; set --config.data.root to the folder "
+                    "that data_pipelines.prepare made.")
   split = record.open_split(config.data.root, config.data.train_split,
                             ground_truth=False)
   _check_shape(config, split.contract)
   _check_mesh(config, mesh)
   tokenizer = _tokenizer(config, workdir, training)
-  dtype = _dtype(config)
+  dtype = compute_dtype(config)
   bias = config.loss.init_logit_bias
   if bias == "prior":
     bias = prior_bias(config, split.index["num_items"])
@@ -135,7 +138,7 @@ def make_run(
 def require_keys(reader, batch: dict, config: schema.Config):
   """Raises unless `batch` holds what an objective or evaluator REQUIRES."""
   if missing := [k for k in reader.REQUIRES if k not in batch]:
-    raise ValueError(
+    raise UserError(
         f"{type(reader).__module__} needs {missing}, which the data set in "
         f"{config.data.root} does not hold; choose another objective or leave "
         "the evaluator out of config.eval.evaluators.")
@@ -143,17 +146,17 @@ def require_keys(reader, batch: dict, config: schema.Config):
 
 def require_fit(run: Run, meta: dict, step: int):
   """Raises unless a checkpoint was made by this model, on such volumes."""
-  where = f"the checkpoint of step {step} in {run.workdir}"
+  where = f"The checkpoint of step {step} in {run.workdir}"
   contract = record.Contract.from_dict(meta["contract"], where)
   run.contract.require_same(contract, here=run.config.data.root, there=where)
   ours = _as_json(run.config)
   if different := [d for part in ("vision", "text", "joint") for d in
                    _differences(meta["config"][part], ours[part], f"{part}.")]:
-    raise ValueError(f"{where} is of another model: {'; '.join(different)}. "
-                     "Use the config that it was trained with.")
+    raise UserError(f"{where} is of another model: {'; '.join(different)}. "
+                    "Use the config that it was trained with.")
   theirs = meta["data"]["vocabulary_sha256"]
   if theirs != run.make_example.tokenize.sha256:
-    raise ValueError(
+    raise UserError(
         f"{where} was trained with another vocabulary than "
         f"{run.config.text.vocabulary or run.workdir / 'tokenizer.json'}; put "
         "the original file back.")
@@ -164,7 +167,7 @@ def require_same_data(run: Run, meta: dict, step: int):
   stored, ours = meta["data"], run.position(step)
   where = f"the checkpoint of step {step} in {run.workdir}"
   if stored["studies_sha256"] != ours["studies_sha256"]:
-    raise ValueError(
+    raise UserError(
         f"{run.config.data.root} holds other training studies than those that "
         f"{where} was trained on, so the order of its data is lost; give the "
         "same data set, or choose another --workdir.")
@@ -177,7 +180,7 @@ def _as_json(config: schema.Config) -> dict:
 
 def _check_shape(config, contract):
   if config.vision.volume_shape != contract.shape:
-    raise ValueError(
+    raise UserError(
         f"The data set in {config.data.root} stores {contract.shape} voxels a "
         f"series, but vision.volume_shape is {config.vision.volume_shape}; "
         "rebuild it or change the setting.")
@@ -188,11 +191,12 @@ def _check_mesh(config, mesh):
   for name, batch in (("train.global_batch", config.train.global_batch),
                       ("eval.batch", config.eval.batch)):
     if batch % devices:
-      raise ValueError(f"{name}={batch} is not a multiple of the {devices} "
-                       "devices; change it or mesh.data and mesh.fsdp.")
+      raise UserError(f"{name}={batch} is not a multiple of the {devices} "
+                      "devices; change it or mesh.data and mesh.fsdp.")
 
 
-def _dtype(config: schema.Config):
+def compute_dtype(config: schema.Config):
+  """The type of matmuls and volumes on this machine."""
   if config.dtype == "auto":
     on_cpu = jax.default_backend() == "cpu"
     return jnp.float32 if on_cpu else jnp.bfloat16
@@ -223,10 +227,11 @@ def _claim(run: Run):
   path = run.workdir / "config.json"
   ours = _as_json(run.config)
   if path.exists():
-    different = [d for d in _differences(json.loads(path.read_text()), ours)
+    stored = read_json(path, "Choose another --workdir, or mend it.")
+    different = [d for d in _differences(stored, ours)
                  if not d.startswith(_FREE)]
     if different:
-      raise ValueError(
+      raise UserError(
           f"{run.workdir} holds a run with other settings: "
           f"{'; '.join(different)}. Choose another --workdir or go back to its "
           "settings.")

@@ -1,9 +1,13 @@
 """The training loss on the validation split, with the same draws every time."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
+from itemclip_jax import objectives
 from itemclip_jax.data import loader, record
+from itemclip_jax.errors import UserError
 from itemclip_jax.parallel import multihost
 from itemclip_jax.train import setup
 from itemclip_jax.train.step import make_valid_step
@@ -14,15 +18,19 @@ class Validation:
 
   def __init__(self, run: setup.Run, split: record.Split | None):
     self._run, self._split = run, split
+    # Tokens are dropped in training only.
+    loss = dataclasses.replace(run.config.loss, token_drop_rate=0.0)
+    objective = objectives.make(
+        dataclasses.replace(run.config, loss=loss), run.dtype)
     self._step = jax.jit(make_valid_step(
-        run.model, run.objective, window=run.window, dtype=run.dtype))
+        run.model, objective, window=run.window, dtype=run.dtype))
 
   @classmethod
   def of(cls, run: setup.Run) -> "Validation":
     """Opens data.valid_split, if it is named.
 
     Raises:
-      ValueError: the set has no such split, or it is empty.
+      UserError: the set has no such split, or it is empty.
     """
     data = run.config.data
     if not data.valid_split:
@@ -30,9 +38,9 @@ class Validation:
     try:
       return cls(run, record.open_split(data.root, data.valid_split,
                                         ground_truth=False))
-    except ValueError as error:
-      raise ValueError(f"{error} Or set data.valid_split='' to train without "
-                       "validation.") from error
+    except UserError as error:
+      raise UserError(f"{error} Or set data.valid_split='' to train without "
+                      "validation.") from error
 
   @property
   def num_studies(self) -> int:

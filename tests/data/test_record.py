@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from itemclip_jax.data import record
+from itemclip_jax.errors import UserError
 
 
 def _contract(**changes):
@@ -70,14 +71,14 @@ def test_a_study_that_breaks_the_contract_is_told(changes, told):
 
 
 def test_missing_folder(tmp_path):
-  with pytest.raises(FileNotFoundError, match="There is no data set at"):
+  with pytest.raises(UserError, match="There is no data set at"):
     record.open_split(tmp_path / "nowhere", "train")
 
 
 def test_unfinished_build(tmp_path):
   _write(tmp_path)
   (tmp_path / "index.npz").unlink()
-  with pytest.raises(FileNotFoundError, match="unfinished.*index.npz"):
+  with pytest.raises(UserError, match="unfinished.*index.npz"):
     record.open_split(tmp_path, "train")
 
 

@@ -43,9 +43,8 @@ def params(seed: int = 0) -> dict:
 def terms(x: dict, which: Objective, attention=None, keep=None, **kwargs):
   """The terms of a batch, summed over groups by their mean."""
   out = Outputs(
-      image=x["image"], tokens=x["tokens"], token_mask=x["token_mask"],
-      items=x["items"], logit_scale=jnp.asarray(5.0),
-      logit_bias=jnp.asarray(-1.0))
+      *(jnp.asarray(x[k]) for k in ("image", "tokens", "token_mask", "items")),
+      logit_scale=jnp.asarray(5.0), logit_bias=jnp.asarray(-1.0))
   index = negatives.lists(jnp.asarray(x["offsets"]), max_items=K,
                           groups=which.settings.groups)
   found, _ = which.terms(

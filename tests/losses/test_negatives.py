@@ -44,10 +44,25 @@ def test_a_study_without_items_is_never_a_negative_and_has_no_positive():
 
 def test_two_normal_studies_are_no_negatives_of_each_other():
   normal = jnp.array([True, False, False, True, False, True])
-  excluded = np.asarray(negatives.both_normal(normal, True))
+  every = jnp.ones(6, bool)
+  excluded = np.asarray(negatives.no_negatives(normal, every, True))
   assert excluded[0, 3] and excluded[5, 0] and not excluded[0, 0]
   assert not excluded[0, 1] and excluded.sum() == 6
-  assert not np.asarray(negatives.both_normal(normal, False)).any()
+  assert not np.asarray(negatives.no_negatives(normal, every, False)).any()
+
+
+def test_a_padded_example_is_contrasted_with_nobody():
+  real = jnp.arange(6) != 4
+  excluded = np.asarray(negatives.no_negatives(jnp.zeros(6, bool), real, True))
+  padded = np.arange(6) == 4
+  np.testing.assert_array_equal(excluded[4], ~padded)
+  np.testing.assert_array_equal(excluded[:, 4], ~padded)
+  assert excluded.sum() == 10
+  offsets = negatives.draw_offsets(jax.random.key(1), COUNTS)
+  found = negatives.exchange(
+      negatives.lists(offsets, max_items=K), MASK & real[:, None], excluded)
+  assert not np.asarray(found.weight)[4].any()
+  assert not np.asarray(found.weight)[np.asarray(found.index) // K == 4].any()
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3])
