@@ -20,6 +20,8 @@ usage: ./run.sh VERB [ARGUMENTS]
   train ...      python -m itemclip_jax.main --mode=train ...
   eval ...       python -m itemclip_jax.main --mode=eval ...
   report ...     python -m itemclip_jax.tools.report ...
+  explain ...    ask a trained model about one study: scores, pictures, overlays;
+                 python -m itemclip_jax.tools.explain ...
 
 Paths are relative to the folder of this script. ITEMCLIP_EXTRAS=tpu (or gpu)
 before "setup" adds that accelerator's packages; later verbs then use it.
@@ -124,5 +126,9 @@ case $verb in
     tune_for_cpu
     exec "$PYTHON" -m itemclip_jax.main --mode="$verb" "$@" ;;
   report) setup; exec "$PYTHON" -m itemclip_jax.tools.report "$@" ;;
+  explain)
+    setup
+    tune_for_cpu
+    exec "$PYTHON" -m itemclip_jax.tools.explain "$@" ;;
   *) usage >&2; fail "unknown verb '$verb'." ;;
 esac

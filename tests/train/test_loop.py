@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 import time
 
 import jax
@@ -12,7 +13,7 @@ import pytest
 
 from itemclip_jax.parallel.mesh import make_mesh
 from itemclip_jax.tools import report
-from itemclip_jax.train import checkpoint, evaluate, loop, setup
+from itemclip_jax.train import checkpoint, evaluate, loop, setup, validate
 from tests.train.conftest import SAVE_EVERY, STEPS
 
 @pytest.fixture(name="straight", scope="module")
@@ -101,6 +102,78 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(
   assert steps == list(range(SAVE_EVERY, STEPS))  # not from the start
   assert read(tmp_path, "final.json") == read(straight, "final.json")
   assert_same_bytes(tmp_path, straight, "metrics.jsonl")
+
+
+def test_going_on_elsewhere_continues_with_the_same_samples(
+    straight, config, tmp_path, monkeypatch):
+  """On other devices, with another number of loader threads."""
+  seen, real = [], loop.loader.train_loader
+
+  def recorded(*args, **kwargs):
+    for batch in real(*args, **kwargs):
+      seen.append({k: hash(v.tobytes()) for k, v in batch.items()})
+      yield batch
+
+  monkeypatch.setattr(loop.loader, "train_loader", recorded)
+  shutil.copytree(straight / "checkpoints", tmp_path / "checkpoints")
+  shutil.copy(straight / "tokenizer.json", tmp_path)
+  shutil.rmtree(tmp_path / "checkpoints" / str(STEPS))
+  other = dataclasses.replace(
+      config, data=dataclasses.replace(config.data, num_threads=1))
+  loop.train(other, make_mesh(2, 2, jax.devices()[:4]), tmp_path)
+  resumed, seen[:] = list(seen), []
+  whole = setup.make_run(config, make_mesh(1, 1, jax.devices()[:1]), straight,
+                         training=True)
+  list(recorded(whole.split, whole.make_example, steps=STEPS))
+  assert resumed == seen[SAVE_EVERY:]
+
+
+def test_the_best_checkpoint_can_be_measured(
+    straight, config, mesh, tmp_path, capsys):
+  """Marks the older checkpoint as the better one."""
+  shutil.copytree(straight, tmp_path / "run")
+  metric = (tmp_path / "run" / "checkpoints" / str(SAVE_EVERY) / "metrics"
+            / "metrics")
+  metric.write_text(json.dumps(json.loads(metric.read_text())
+                               | {"loss/total": 0.0}))
+  for which, step in (("best", SAVE_EVERY), ("latest", STEPS)):
+    chosen = dataclasses.replace(config, eval=dataclasses.replace(
+        config.eval, checkpoint=which, evaluators=("zeroshot_auc",)))
+    evaluate.evaluate(chosen, mesh, tmp_path / "run")
+    assert f"Step {step}, 10 studies of split 'test':" in (
+        capsys.readouterr().out)
+
+
+def test_validation_is_the_loss_of_the_whole_split(straight, config, mesh):
+  """Repeats it by hand from the stored state; 8 studies are one batch."""
+  run = setup.make_run(config, mesh, straight, training=True)
+  with checkpoint.Checkpoints(straight, read_only=True) as checkpoints:
+    state = checkpoints.restore(STEPS, run.abstract_state(), mesh)
+  measured = validate.Validation.of(run)(state.params)
+  assert measured["loss/total"] == pytest.approx(
+      metrics(straight, "valid/loss/total")[STEPS], rel=1e-6)
+  s = config.loss
+  assert measured["loss/total"] == pytest.approx(
+      s.ila_weight * measured["loss/ila"] + s.kta_weight * measured["loss/kta"]
+      + s.iis_weight * measured["loss/iis"]
+      + s.mps_weight * measured["loss/mps"], rel=1e-5)
+
+
+def test_a_split_that_fills_no_batch_is_validated_without_its_padding(
+    straight, config, mesh):
+  """10 studies in batches of 8: the mean counts every study once."""
+  data = dataclasses.replace(config.data, valid_split="test")
+  run = dataclasses.replace(
+      setup.make_run(config, mesh, straight, training=False),
+      config=dataclasses.replace(config, data=data))
+  validation = validate.Validation.of(run)
+  params = run.init().params
+  seen = []
+  step = validation._step
+  validation._step = lambda *args: seen.append(step(*args)) or seen[-1]
+  measured = validation(params)
+  first, last = (float(x["loss/total"]) for x in seen)
+  assert measured["loss/total"] == pytest.approx((8 * first + 2 * last) / 10)
 
 
 def test_a_finished_run_is_left_as_it_is(straight, config, mesh, monkeypatch):
