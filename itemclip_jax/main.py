@@ -27,7 +27,7 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of this run: checkpoints, metrics, results. A "
     "run that was interrupted goes on from its newest checkpoint.")
 _PEERS = flags.DEFINE_string(
-    "peers", "none", "Processes that train together, each started with the same "
+    "peers", "none", "Processes that train together, started with the same "
     "command: auto (TPU pod slice, Slurm, MPI) or HOST:PORT,COUNT,INDEX with "
     "the address of process 0, their number, and which this one is. All must "
     "see the same --workdir.")
@@ -70,8 +70,8 @@ def parse_flags(argv: list[str]) -> list[str]:
   # The last five come from ml_collections: unknown key, wrong type, no file.
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError,
           OSError) as error:
-    errors.fail(f"{_short(error)} All settings: itemclip_jax/config/schema.py; all "
-         "flags: --help.")
+    errors.fail(f"{_short(error)} All settings: itemclip_jax/config/schema.py; "
+                "all flags: --help.")
 
 
 def _short(error: Exception) -> str:

@@ -33,13 +33,12 @@ class Checkpoints:
                metric: str = "loss/total", *, read_only: bool = False):
     self._folder = pathlib.Path(workdir).absolute() / "checkpoints"
     self._metric = metric
-    least = lambda measured: measured.get(metric, math.inf)
     options = ocp.CheckpointManagerOptions(
-        best_fn=least, best_mode="min", read_only=read_only,
+        best_fn=self._rank, best_mode="min", read_only=read_only,
         create=not read_only, cleanup_tmp_directories=not read_only,
         preservation_policy=_policy.AnyPreservationPolicy([
             _policy.LatestN(keep),
-            _policy.BestN(get_metric_fn=least, reverse=True, n=1)]))
+            _policy.BestN(get_metric_fn=self._rank, reverse=True, n=1)]))
     self._manager = None
     if not read_only and multihost.is_main():
       self._put_aside()
@@ -47,6 +46,11 @@ class Checkpoints:
     if self._folder.exists() or not read_only:
       self._manager = ocp.CheckpointManager(
           self._folder, options=options, item_names=("state", "meta"))
+
+  def _rank(self, measured: dict[str, float] | None) -> float:
+    """The metric; the worst of all where it was not taken or is not finite."""
+    value = (measured or {}).get(self._metric, math.inf)
+    return value if math.isfinite(value) else math.inf
 
   def _put_aside(self):
     """Renames what lost files, e.g. in a copy that was cut off."""
@@ -65,16 +69,18 @@ class Checkpoints:
 
   def latest(self) -> int | None:
     """The newest whole checkpoint's step, or None."""
-    steps = self._manager.all_steps() if self._manager else ()
-    return max((s for s in steps if _is_whole(self._folder / str(s))),
-               default=None)
+    return max(self._whole_steps(), default=None)
 
   def best(self) -> int | None:
     """The step whose validation metric is the least, or None."""
-    step = self._manager.best_step() if self._manager else None
-    known = step is not None and math.isfinite(
-        self._manager.metrics(step).get(self._metric, math.inf))
-    return step if known else None
+    ranks = {step: self._rank(self._manager.metrics(step))
+             for step in self._whole_steps()}
+    step = min(ranks, key=ranks.get, default=None)
+    return None if step is None or math.isinf(ranks[step]) else step
+
+  def _whole_steps(self) -> list[int]:
+    steps = self._manager.all_steps() if self._manager else []
+    return [s for s in steps if _is_whole(self._folder / str(s))]
 
   def save(self, step: int, state, meta: dict, measured: dict[str, float]):
     """Saves a finite state; does nothing where the step is already there.

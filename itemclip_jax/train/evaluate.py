@@ -113,7 +113,7 @@ def _measure(run: setup.Run, split, encoder, params, what: str) -> list:
 
 
 def _save_examples(folder: pathlib.Path, examples: list[dict], split, run):
-  """Adds what a picture shows beside the attention, and writes one file each."""
+  """Adds what a picture shows beside the attention; writes a file each."""
   folder.mkdir(parents=True, exist_ok=True)
   for old in folder.glob("attention_*"):
     old.unlink()

@@ -1,8 +1,9 @@
 """Notices that the run is to end soon: SIGTERM, or Ctrl-C.
 
-Job schedulers send SIGTERM some seconds before they kill, and whenever a machine
-is taken back. Where several processes train together, one of them may be told
-alone; JAX's preemption service then agrees on the step at which all of them save.
+Job schedulers send SIGTERM some seconds before they kill, and whenever a
+machine is taken back. Where several processes train together, one of them may
+be told alone; JAX's preemption service then agrees on the step at which all of
+them save.
 """
 
 import signal

@@ -12,6 +12,7 @@ import tqdm
 
 from itemclip_jax.config import schema
 from itemclip_jax.data import loader
+from itemclip_jax.errors import UserError
 from itemclip_jax.parallel import multihost, sharding
 from itemclip_jax.train import preflight, setup, writer as writer_lib
 from itemclip_jax.train.checkpoint import Checkpoints
@@ -56,9 +57,9 @@ def run_steps(state, data, step_fn, *, put, total_steps, log_every, save_every,
         with clock.paused():
           save(step, state, due)
       if stop:
-        raise Interrupted(f"Interrupted and saved before step {step} of "
-                          f"{total_steps}; start the same command again to go "
-                          "on there.")
+        raise Interrupted(f"Ended as asked before step {step} of {total_steps}; "
+                          "what was done is saved, start the same command "
+                          "again to go on.")
       if step == total_steps:
         break
 
@@ -134,7 +135,7 @@ def train(config: schema.Config, mesh, workdir) -> dict:
 
   Raises:
     Interrupted: SIGTERM or Ctrl-C; the state is saved.
-    ValueError: data, settings, checkpoint and work directory do not fit.
+    UserError: data, settings, checkpoint and work directory do not fit.
     FloatingPointError: a step was not finite.
   """
   with Interruption() as interruption:
@@ -179,6 +180,11 @@ def _train(run: setup.Run, checkpoints: Checkpoints, validation,
     checkpoints.save(step, state, {
         "config": dataclasses.asdict(config), "data": run.position(step),
         "contract": run.contract.to_dict()}, measured)
+    if measured and config.train.best_metric not in measured:
+      raise UserError(
+          f"Validation measures {', '.join(measured)} but not train.best_metric"
+          f"={config.train.best_metric!r}; name one of these and start again, "
+          f"what was done up to step {step} is saved.")
 
   with jax.set_mesh(run.mesh), contextlib.closing(writer):
     return run_steps(

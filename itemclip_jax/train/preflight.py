@@ -34,8 +34,8 @@ def check(run, *, num_studies: int, num_valid: int, first_step: int) -> str:
   have_disk = shutil.disk_usage(run.workdir).free
   if memory > have_memory:
     raise UserError(
-        f"State, gradients and batch take {_size(memory)} of each device, which "
-        f"has {_size(have_memory)}; raise mesh.fsdp or lower "
+        f"State, gradients and batch take {_size(memory)} of each device, "
+        f"which has {_size(have_memory)}; raise mesh.fsdp or lower "
         f"train.global_batch={train.global_batch}.")
   if disk > have_disk:
     raise UserError(
@@ -50,8 +50,8 @@ def check(run, *, num_studies: int, num_valid: int, first_step: int) -> str:
       f"memory a device: needs {_size(memory)} + activations, has "
       f"{_size(have_memory)}",
       f"disk: needs {_size(disk)}, has {_size(have_disk)}",
-      f"steps {first_step} to {run.total_steps} of {train.global_batch} samples,"
-      f" {samples / num_studies:.1f} epochs of {num_studies} studies",
+      f"steps {first_step} to {run.total_steps} of {train.global_batch} "
+      f"samples, {samples / num_studies:.1f} epochs of {num_studies} studies",
       f"validation on {num_valid} studies" if num_valid else "no validation",
       f"a checkpoint every {train.save_every} steps in {where}"])
 

@@ -219,7 +219,8 @@ def _tokenizer(config, workdir, training) -> tokens.Tokenizer:
 
 # Settings that change no number of a run and may differ when it goes on.
 _FREE = ("data.root", "data.num_threads", "data.prefetch", "mesh.", "eval.",
-         "train.log_every", "train.save_every", "train.keep")
+         "train.log_every", "train.save_every", "train.keep",
+         "train.best_metric")
 
 
 def _claim(run: Run):

@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from itemclip_jax.parallel.mesh import make_mesh
+from itemclip_jax.train import loop
 from tests import tiny
 
 STEPS, SAVE_EVERY = 6, 3
@@ -31,3 +32,11 @@ def compile_once(tmp_path_factory):
   yield
   for name, value in before.items():
     jax.config.update(name, value)
+
+
+@pytest.fixture(name="straight", scope="session")
+def _straight(config, mesh, tmp_path_factory):
+  """Work directory of a run that nothing disturbed."""
+  workdir = tmp_path_factory.mktemp("straight")
+  loop.train(config, mesh, workdir)
+  return workdir

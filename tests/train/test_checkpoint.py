@@ -48,6 +48,13 @@ def test_what_was_not_validated_is_not_the_best(tmp_path):
     assert checkpoints.best() == 1
 
 
+def test_a_metric_that_is_not_finite_is_not_the_best(tmp_path):
+  write(tmp_path, {1: float("nan"), 2: 5.0, 3: float("nan"), 4: 9.0})
+  assert steps(tmp_path) == {2, 3, 4}
+  with Checkpoints(tmp_path, read_only=True) as checkpoints:
+    assert checkpoints.best() == 2
+
+
 def test_without_validation_there_is_no_best(tmp_path):
   write(tmp_path, {1: None, 2: None, 3: None})
   with Checkpoints(tmp_path, read_only=True) as checkpoints:

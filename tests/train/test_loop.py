@@ -1,7 +1,6 @@
 """Whole runs: interrupted, resumed, refused, on other devices, measured."""
 
 import dataclasses
-import json
 import pathlib
 import shutil
 import time
@@ -13,34 +12,9 @@ import pytest
 
 from itemclip_jax.parallel.mesh import make_mesh
 from itemclip_jax.tools import report
-from itemclip_jax.train import checkpoint, evaluate, loop, setup, validate
+from itemclip_jax.train import checkpoint, evaluate, loop, setup
 from tests.train.conftest import SAVE_EVERY, STEPS
-
-@pytest.fixture(name="straight", scope="module")
-def _straight(config, mesh, tmp_path_factory):
-  """Work directory of a run that nothing disturbed."""
-  workdir = tmp_path_factory.mktemp("straight")
-  loop.train(config, mesh, workdir)
-  return workdir
-
-
-def read(workdir: pathlib.Path, name: str):
-  return json.loads((workdir / name).read_text())
-
-
-def metrics(workdir: pathlib.Path, name: str = "loss/total") -> dict:
-  """Step -> value of one metric."""
-  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-  return {line["step"]: line[name] for line in lines if name in line}
-
-
-def assert_same_bytes(workdir, other, name: str):
-  assert (workdir / name).read_bytes() == (other / name).read_bytes()
-
-
-def checkpoints(workdir: pathlib.Path) -> list[int]:
-  return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir()
-                if p.name.isdigit())
+from tests.train.runs import assert_same_bytes, checkpoints, metrics, read
 
 
 def record_writes(monkeypatch, before=lambda workdir, step: None) -> list[int]:
@@ -126,54 +100,6 @@ def test_going_on_elsewhere_continues_with_the_same_samples(
                          training=True)
   list(recorded(whole.split, whole.make_example, steps=STEPS))
   assert resumed == seen[SAVE_EVERY:]
-
-
-def test_the_best_checkpoint_can_be_measured(
-    straight, config, mesh, tmp_path, capsys):
-  """Marks the older checkpoint as the better one."""
-  shutil.copytree(straight, tmp_path / "run")
-  metric = (tmp_path / "run" / "checkpoints" / str(SAVE_EVERY) / "metrics"
-            / "metrics")
-  metric.write_text(json.dumps(json.loads(metric.read_text())
-                               | {"loss/total": 0.0}))
-  for which, step in (("best", SAVE_EVERY), ("latest", STEPS)):
-    chosen = dataclasses.replace(config, eval=dataclasses.replace(
-        config.eval, checkpoint=which, evaluators=("zeroshot_auc",)))
-    evaluate.evaluate(chosen, mesh, tmp_path / "run")
-    assert f"Step {step}, 10 studies of split 'test':" in (
-        capsys.readouterr().out)
-
-
-def test_validation_is_the_loss_of_the_whole_split(straight, config, mesh):
-  """Repeats it by hand from the stored state; 8 studies are one batch."""
-  run = setup.make_run(config, mesh, straight, training=True)
-  with checkpoint.Checkpoints(straight, read_only=True) as checkpoints:
-    state = checkpoints.restore(STEPS, run.abstract_state(), mesh)
-  measured = validate.Validation.of(run)(state.params)
-  assert measured["loss/total"] == pytest.approx(
-      metrics(straight, "valid/loss/total")[STEPS], rel=1e-6)
-  s = config.loss
-  assert measured["loss/total"] == pytest.approx(
-      s.ila_weight * measured["loss/ila"] + s.kta_weight * measured["loss/kta"]
-      + s.iis_weight * measured["loss/iis"]
-      + s.mps_weight * measured["loss/mps"], rel=1e-5)
-
-
-def test_a_split_that_fills_no_batch_is_validated_without_its_padding(
-    straight, config, mesh):
-  """10 studies in batches of 8: the mean counts every study once."""
-  data = dataclasses.replace(config.data, valid_split="test")
-  run = dataclasses.replace(
-      setup.make_run(config, mesh, straight, training=False),
-      config=dataclasses.replace(config, data=data))
-  validation = validate.Validation.of(run)
-  params = run.init().params
-  seen = []
-  step = validation._step
-  validation._step = lambda *args: seen.append(step(*args)) or seen[-1]
-  measured = validation(params)
-  first, last = (float(x["loss/total"]) for x in seen)
-  assert measured["loss/total"] == pytest.approx((8 * first + 2 * last) / 10)
 
 
 def test_a_finished_run_is_left_as_it_is(straight, config, mesh, monkeypatch):
@@ -293,7 +219,7 @@ def test_what_is_not_finite_ends_the_run_with_its_step(log_every, save_every):
 
 def test_an_interruption_saves_between_two_steps():
   saved = []
-  with pytest.raises(loop.Interrupted, match="saved before step 3 of 9"):
+  with pytest.raises(loop.Interrupted, match="asked before step 3 of 9"):
     loop.run_steps(
         State(0), iter(range(9)),
         lambda state, _: (State(state.step + 1), {"loss/total": 1.0}),
