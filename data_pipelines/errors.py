@@ -10,11 +10,15 @@ class PrepareError(Exception):
 
 
 def require_free(folder: pathlib.Path, num_bytes: int):
-  """Raises before a build that the disk under `folder` cannot hold."""
+  """Raises before a build that the disk under `folder` cannot hold.
+
+  What an interrupted build left in `folder` counts as free.
+  """
   existing = folder.absolute()
   while not existing.exists():
     existing = existing.parent
-  free = shutil.disk_usage(existing).free
+  free = shutil.disk_usage(existing).free + sum(
+      path.stat().st_size for path in folder.rglob("*") if path.is_file())
   if free < num_bytes:
     raise PrepareError(
         f"{folder} has {free / 1e9:.2f} GB free and the data set wants about "

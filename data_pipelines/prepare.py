@@ -9,6 +9,17 @@ A smaller one, for a first look:
     python -m data_pipelines.prepare --dataset=phantom_brain --out=data/tiny \\
         --num_train=32 --num_valid=8 --num_test=8
 
+The embedded chest CT and the pictures with captions:
+
+    python -m data_pipelines.prepare --dataset=phantom_chest --out=data/chest
+    python -m data_pipelines.prepare --dataset=digit_scenes --out=data/scenes
+
+A public archive, as it was downloaded (ct_rate, rad_chest_ct, rsna_ich, cq500,
+pub_brain_5, brats, rsicd, itemized_cc, coco_captions, flickr30k):
+
+    python -m data_pipelines.prepare --dataset=ct_rate --source=CT-RATE \\
+        --out=data/ct_rate
+
 Your own MRI studies, <source>/<split>/<study>/<series>/img.nii.gz with
 <source>/train.json = { "<study>": { "series": {"AX_T2": {}, ...},
 "report": ["item", ...], "subid": "<patient>" }, ... } and likewise valid.json
@@ -17,10 +28,20 @@ and test.json:
     python -m data_pipelines.prepare --dataset=studies --out=data/mri \\
         --source=mri
 
+Studies and patients of `studies` are told by salted hashes; the salt and the
+table of names stand beside the set, in <out>.salt and <out>.ids.jsonl.
+--keep_ids keeps the names.
+
+An archive beyond one machine, by Apache Beam on a disk that all machines share:
+
+    python -m data_pipelines.prepare --dataset=studies --out=/nfs/mri \\
+        --source=/nfs/raw --runner=FlinkRunner \\
+        --runner_options=flink_master=host:8081,parallelism=64
+
 A finished set is used again as it is; an interrupted build goes on when the
-same command is given once more. Studies that cannot be used are listed with
-the reason in <out>/ingest.jsonl. Only the options that you name are passed on;
-an option that the data set does not have is an error.
+same command is given once more, study by study. Studies that cannot be used
+are listed with the reason in <out>/ingest.jsonl. Only the options that you name
+are passed on; an option that the data set does not have is an error.
 """
 
 import collections
@@ -31,6 +52,7 @@ import os
 import pathlib
 import shutil
 import sys
+from collections.abc import Sequence
 
 from absl import app
 from absl import flags
@@ -41,8 +63,9 @@ import tqdm
 
 from data_pipelines import datasets
 from data_pipelines import errors
+from data_pipelines import options
 from data_pipelines.files import write_json
-from data_pipelines.parallel import Workers
+from data_pipelines.parallel import LOCAL, Workers
 from itemclip_jax.data import record
 
 _DATASET = flags.DEFINE_string(
@@ -51,24 +74,11 @@ _OUT = flags.DEFINE_string("out", None, "Folder of the finished data set.")
 _WORKERS = flags.DEFINE_integer(
     "workers", os.cpu_count(), "Processes at work; the result is the same for "
     "any number.", lower_bound=1)
-_OPTIONS = (
-    flags.DEFINE_string(
-        "source", None, "Folder of the raw archive. studies: required. "
-        "phantom_brain: where to write it, <out>/raw unless given."),
-    flags.DEFINE_list(
-        "shape", None, "Stored voxels D,H,W of every series, e.g. 48,224,224. "
-        "(studies)"),
-    flags.DEFINE_list(
-        "resize", None, "D,H,W before the centre crop to --shape, e.g. "
-        "48,256,256. (studies)"),
-    flags.DEFINE_string(
-        "intensity", None, "percentiles (HLIP's rule, the default) or median "
-        "(keeps the brightness of tissue whatever the lesion). (studies)"),
-    flags.DEFINE_integer("seed", None, "Of the phantom's subjects."),
-    flags.DEFINE_integer("num_train", None, "Phantom subjects of train."),
-    flags.DEFINE_integer("num_valid", None, "Phantom subjects of valid."),
-    flags.DEFINE_integer("num_test", None, "Phantom subjects of test."),
-)
+_RUNNER = flags.DEFINE_string(
+    "runner", LOCAL, "Who reads the raw files: local, or a runner of Apache "
+    "Beam such as direct or FlinkRunner; the result is the same for any.")
+_RUNNER_OPTIONS = flags.DEFINE_list(
+    "runner_options", [], "name=value,... of the Beam runner.")
 
 
 def main(argv):
@@ -76,27 +86,32 @@ def main(argv):
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
   logging.set_verbosity(logging.WARNING)  # TFDS logs every file it opens
   try:
-    dataset = datasets.make(_DATASET.value, **_options())
-    build(dataset, pathlib.Path(_OUT.value), num_workers=_WORKERS.value)
+    dataset = datasets.make(_DATASET.value, **options.given())
+    build(dataset, pathlib.Path(_OUT.value), num_workers=_WORKERS.value,
+          runner=_RUNNER.value, runner_options=_RUNNER_OPTIONS.value)
   except errors.PrepareError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
 
 
-def build(dataset, out: pathlib.Path, *, num_workers: int):
+def build(dataset, out: pathlib.Path, *, num_workers: int,
+          runner: str = LOCAL, runner_options: Sequence[str] = ()):
   """Builds `dataset` in `out`, or finds that it is there already."""
   if _is_built(dataset, out):
     print(f"{out} is built already; using it.")
     return
   needed = dataset.bytes_needed()
   errors.require_free(out, needed)
+  conformed = out.absolute() / "conformed"
   try:
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "contract.json", dataset.contract().to_dict(), indent=1)
-    with Workers(num_workers) as workers:
+    with Workers(num_workers, keep=conformed, runner=runner,
+                 runner_options=runner_options) as workers:
       raw = dataset.fetch(out, workers)
       write_json(out / "findings.json", dataset.findings(raw), indent=1)
       _write_records(dataset, raw, out, workers)
+    shutil.rmtree(conformed, ignore_errors=True)  # all of it is in the shards
     _write_index(out)  # last: its presence says that the set is complete
   except Exception as error:
     if errors.is_disk_full(error):
@@ -104,22 +119,6 @@ def build(dataset, out: pathlib.Path, *, num_workers: int):
           errors.disk_full_sentence(out, needed)) from error
     raise
   _print_summary(out)
-
-
-def _options() -> dict:
-  """The options given on the command line, as the data set takes them."""
-  given = {f.name: f.value for f in _OPTIONS if f.value is not None}
-  for name in ("shape", "resize"):
-    if name in given:
-      given[name] = _three_sizes(name, given[name])
-  return given
-
-
-def _three_sizes(name: str, parts: list[str]) -> tuple[int, int, int]:
-  if len(parts) != 3 or not all(p.strip().isdigit() for p in parts):
-    raise errors.PrepareError(f"--{name} is {','.join(parts)!r}; want three "
-                              "numbers D,H,W such as 48,224,224.")
-  return tuple(int(p) for p in parts)
 
 
 def _is_built(dataset, out: pathlib.Path) -> bool:
@@ -150,9 +149,27 @@ def _write_records(dataset, raw, out: pathlib.Path, workers: Workers):
   with open(out / "ingest.jsonl", "w", buffering=1) as log:
     builder = dataset.builder(
         raw, out, workers, lambda line: log.write(json.dumps(line) + "\n"))
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS talks of downloads
+    # TFDS talks of downloads, hence the redirection.
+    with _fixed_order(), contextlib.redirect_stdout(io.StringIO()):
       builder.download_and_prepare()
   shutil.rmtree(out / "downloads", ignore_errors=True)  # TFDS's, and empty
+
+
+@contextlib.contextmanager
+def _fixed_order():
+  """Within it, TFDS writes the features of a record sorted by their names.
+
+  A record is a protobuf map, whose order is drawn anew in every process unless
+  asked for: two builds of one set would differ.
+  """
+  cls = tfds.core.example_serializer.ExampleSerializer
+  drawn = cls.serialize_example
+  cls.serialize_example = lambda self, example: self.get_tf_example(
+      example).SerializeToString(deterministic=True)
+  try:
+    yield
+  finally:
+    cls.serialize_example = drawn
 
 
 def _write_index(out: pathlib.Path):
@@ -178,10 +195,12 @@ def _print_summary(out: pathlib.Path):
   with np.load(out / "index.npz") as index:
     counts = [f"{name.split('/')[0]} {len(index[name])}"
               for name in index if name.endswith("/study_id")]
-  lines = (out / "ingest.jsonl").read_text().splitlines()
-  rejected = sum("series" not in json.loads(line) for line in lines)
-  print(f"Built {out}: studies {', '.join(counts)}; {rejected} rejected and "
-        f"{len(lines) - rejected} series left out, see ingest.jsonl.")
+  lines = [json.loads(line)
+           for line in (out / "ingest.jsonl").read_text().splitlines()]
+  left_out = ["series" in line for line in lines if "reason" in line]
+  print(f"Built {out}: studies {', '.join(counts)}; {left_out.count(False)} "
+        f"rejected and {left_out.count(True)} series left out, "
+        f"{len(lines) - len(left_out)} notes, see ingest.jsonl.")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ ALLOWED = {
 OUTSIDE = {
     "configs": ("itemclip_jax.config",),
     "data_pipelines": ("itemclip_jax.data.record", "itemclip_jax.data.volume",
-                       "itemclip_jax.data.items",
+                       "itemclip_jax.data.items", "itemclip_jax.data.image",
                        "itemclip_jax.data.series_name"),
 }
 

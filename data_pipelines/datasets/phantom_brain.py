@@ -8,14 +8,10 @@ series and a JSON file per split, which then takes the road of every archive
 """
 
 import dataclasses
-import gzip
-import json
 import pathlib
-import shutil
 import zlib
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from data_pipelines.datasets import studies
@@ -24,6 +20,7 @@ from data_pipelines.files import write_json
 from data_pipelines.parallel import Workers
 from data_pipelines.phantom import anatomy
 from data_pipelines.phantom import lesions
+from data_pipelines.phantom import raw as raw_lib
 from data_pipelines.phantom import report
 from itemclip_jax.data import record
 
@@ -73,9 +70,8 @@ class Dataset:
   def fetch(self, out: pathlib.Path, workers: Workers) -> pathlib.Path:
     """Writes the subjects that are not there yet, then the reports."""
     raw = pathlib.Path(self.source or out / "raw")
-    raw.mkdir(parents=True, exist_ok=True)
-    _claim(raw, {"dataset": "phantom_brain", "version": VERSION,
-                 "seed": self.seed})
+    raw_lib.claim(raw, {"dataset": "phantom_brain", "version": VERSION,
+                        "seed": self.seed})
     for split, size in self.sizes.items():
       (raw / f"{split}.json").unlink(missing_ok=True)
       if not size:
@@ -102,7 +98,7 @@ class Dataset:
 
   def _as_studies(self, raw) -> studies.Dataset:
     return studies.Dataset(source=str(raw), resize=SHAPE, shape=SHAPE,
-                           intensity="median")
+                           intensity="median", keep_ids=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,21 +115,9 @@ class Job:
 
 
 def write_subject(job: Job) -> dict[str, Any]:
-  """Writes a subject unless it is there; returns its entry of the JSON file.
-
-  The folder gets its name when it is complete, so an interrupted run leaves no
-  half of a subject under a name that the next run would trust.
-  """
-  folder = job.raw / job.split / job.study
-  if (folder / "entry.json").exists():
-    return json.loads((folder / "entry.json").read_text())
-  unfinished = folder.with_name(f".{job.study}")
-  shutil.rmtree(unfinished, ignore_errors=True)
-  unfinished.mkdir(parents=True)
-  entry = _synthesise(job, unfinished)
-  (unfinished / "entry.json").write_text(json.dumps(entry))
-  unfinished.rename(folder)
-  return entry
+  """Writes a subject unless it is there; returns its entry of the JSON file."""
+  return raw_lib.write_once(
+      job.raw / job.split / job.study, lambda folder: _synthesise(job, folder))
 
 
 def _synthesise(job: Job, folder: pathlib.Path) -> dict[str, Any]:
@@ -185,7 +169,7 @@ def _write_series(rng, subject, found, series, folder: pathlib.Path):
       counts = np.zeros(grid.shape, np.int16)
       counts[inside] = np.abs(brain) * COUNTS_PER_UNIT
       axes = FILE_AXES[plane][rng.integers(len(FILE_AXES[plane]))]
-      _save(folder / name / "img.nii.gz", counts, grid, axes)
+      raw_lib.save_nifti(folder / name / "img.nii.gz", counts, grid, axes)
 
 
 def _write_label_map(subject, found, item_of_lesion, folder: pathlib.Path):
@@ -195,26 +179,4 @@ def _write_label_map(subject, found, item_of_lesion, folder: pathlib.Path):
     box, _, extent = lesion.weights(grid)
     inside, _ = subject.brain([l[b] for l, b in zip(grid.lines(), box)])
     labels[box][extent & inside] = item + 1
-  _save(folder / "lesions.nii.gz", labels, grid, "RAS")
-
-
-def _save(path: pathlib.Path, voxels, grid: anatomy.Grid, axes: str):
-  """Writes a NIfTI file whose axes run as `axes` says, lightly compressed."""
-  change = nib.orientations.ornt_transform(
-      nib.orientations.axcodes2ornt("RAS"),
-      nib.orientations.axcodes2ornt(axes))
-  affine = grid.affine @ nib.orientations.inv_ornt_aff(change, voxels.shape)
-  image = nib.Nifti1Image(
-      nib.orientations.apply_orientation(voxels, change), affine)
-  path.parent.mkdir(exist_ok=True)
-  path.write_bytes(gzip.compress(image.to_bytes(), 1, mtime=0))
-
-
-def _claim(raw: pathlib.Path, recipe: dict[str, Any]):
-  """Refuses to mix subjects of two recipes in one archive."""
-  path = raw / "recipe.json"
-  if path.exists() and json.loads(path.read_text()) != recipe:
-    raise PrepareError(f"{raw} holds subjects of {path.read_text()}, asked for "
-                       f"is {json.dumps(recipe)}; name another --source or "
-                       "delete it.")
-  write_json(path, recipe)
+  raw_lib.save_nifti(folder / "lesions.nii.gz", labels, grid, "RAS")

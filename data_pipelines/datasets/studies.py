@@ -1,145 +1,127 @@
 """Any archive of MRI studies in the public layout: series files and a report.
 
-    <root>/<split>/<study>/<series>/img.nii.gz
+    <root>/<split>/<study>/<series>/  img.nii.gz, img.nii, the published img.pt,
+                                      or DICOM slices; they may be mixed
     <root>/{train,valid,test}.json    see data_pipelines/volumes/study.py
     <root>/findings.json              optional: label columns and prompts
                                       { "<finding>": {"prompts": ["...", ...],
                                                       "label": "<column>"} }
+    --reports=FILE                    optional: reports in place of those of the
+                                      JSON files; CSV of study, numbered list
+
+Studies and patients are told by salted hashes unless --keep_ids is given, see
+data_pipelines/privacy.py.
 
 The stored grid is HLIP's: padded to a square, resized to `resize`, centre crop
 to `shape` (Zhao et al. 2025, https://arxiv.org/abs/2505.21862).
 """
 
+import csv
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from typing import Any
 
-import tensorflow_datasets as tfds
-
+from data_pipelines import mri
+from data_pipelines import privacy
+from data_pipelines import reports as reports_lib
 from data_pipelines.errors import PrepareError
 from data_pipelines.parallel import Workers
-from data_pipelines.volumes import nifti
+from data_pipelines.volumes import series as series_lib
 from data_pipelines.volumes import study as study_lib
 from itemclip_jax.data import record
-from itemclip_jax.data import volume
 
 SPLITS = ("train", "valid", "test")
-VERSION = "1.0.0"
-Log = Callable[[dict[str, str]], Any]  # takes one line of ingest.jsonl
+Log = mri.Log
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dataset:
+class Dataset(mri.Dataset):
   """Options of the build."""
-  source: str = ""                                 # the archive's root
-  resize: tuple[int, int, int] = (48, 256, 256)    # D, H, W before the crop
-  shape: tuple[int, int, int] = (48, 224, 224)     # D, H, W as stored
-  intensity: str = "percentiles"                   # see volume.INTENSITY
+  reports: str = ""        # CSV file, see above
+  keep_ids: bool = False   # names of studies and patients as they are
+  salt: str = ""           # file of the hashes' salt; "" = <out>.salt
 
   def __post_init__(self):
-    if self.intensity not in volume.INTENSITY:
-      raise PrepareError(f"--intensity={self.intensity} is none of "
-                         f"{', '.join(volume.INTENSITY)}.")
-    if any(r < s for r, s in zip(self.resize, self.shape)):
-      raise PrepareError(f"--resize={self.resize} must be at least --shape="
-                         f"{self.shape} along every axis.")
+    super().__post_init__()
+    if self.keep_ids and self.salt:
+      raise PrepareError(f"--salt={self.salt} is of no use with --keep_ids, "
+                         "which hashes nothing; leave one of them out.")
 
   def bytes_needed(self) -> int:
-    """Shards and the shuffler's copy of them, uncompressed."""
-    root, total = self.fetch(None, None), 0
-    voxels = self.shape[0] * self.shape[1] * self.shape[2]
-    for entries in read_reports(root).values():
-      for entry in entries.values():
-        kinds = 2 if "lesions" in entry else 1  # the mask is as large
-        total += kinds * voxels * len(entry.get("series", ()))
-    return 2 * total
-
-  def fetch(self, out, workers) -> pathlib.Path:
-    del out, workers  # the archive is the user's own
-    if not self.source:
-      raise PrepareError("--dataset=studies wants --source=DIR, the folder "
-                         "that holds train.json and the studies.")
-    return pathlib.Path(self.source)
+    return sum(
+        self.record_bytes(len(entry.get("series") or ()), "lesions" in entry)
+        for entries in self._reports().values() for entry in entries.values())
 
   def contract(self) -> record.Contract:
-    return record.Contract(
-        modality="MRI", dtype="uint8",
-        intensity=volume.INTENSITY[self.intensity],
-        orientation=nifti.ORIENTATION, resize=self.resize, shape=self.shape,
-        dataset="studies", records=f"studies/{VERSION}",
-        recipe=dataclasses.asdict(self))
+    return self.mri_contract(tensors=bool(self.source) and any(
+        series_lib.find_name(folder) == series_lib.TENSOR
+        for folder in self._series_folders()))
 
   def findings(self, raw: pathlib.Path) -> dict[str, dict[str, Any]]:
     path = raw / "findings.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return _read_object(path) if path.exists() else {}
 
-  def builder(self, raw, out, workers: Workers, log: Log) -> "Studies":
+  def builder(self, raw, out, workers: Workers, log: mri.Log) -> mri.Studies:
+    reports, shown = self._reports(), str
+    if not self.keep_ids:
+      salt = pathlib.Path(self.salt or privacy.beside(out, ".salt"))
+      shown = privacy.Pseudonyms(privacy.open_salt(salt, out=out))
+      privacy.write_map(privacy.beside(out, ".ids.jsonl"),
+                        _map_lines(reports, shown))
     columns = tuple(f["label"] for f in self.findings(raw).values())
-    return Studies(dataset=self, raw=raw, columns=columns, workers=workers,
-                   log=log, data_dir=str(out), file_format="array_record")
+    jobs = {split: _jobs(split, entries, shown, root=raw.absolute(),
+                         columns=columns, grid=self.grid())
+            for split, entries in reports.items()}
+    return mri.builder(jobs, out, workers, log)
+
+  def _reports(self) -> dict[str, dict[str, dict]]:
+    found = read_reports(self.fetch(None, None))
+    if self.reports:
+      _replace_reports(found, pathlib.Path(self.reports))
+    return found
+
+  def _series_folders(self):
+    root = pathlib.Path(self.source)
+    for split, entries in self._reports().items():
+      for study, entry in entries.items():
+        for name in entry.get("series") or ():
+          yield root / split / study / name
 
 
-class Studies(tfds.core.GeneratorBasedBuilder):
-  """Writes the records of an archive; rejected studies go to `log`."""
+def _jobs(split: str, entries: dict[str, dict], shown: Callable[[str], str],
+          **common) -> list[study_lib.Job]:
+  # Records of one split hold the same features: where some study has its
+  # lesions outlined, one that names none has none.
+  truth = {"lesions": []} if any(
+      "lesions" in entry for entry in entries.values()) else {}
+  return [
+      study_lib.Job(
+          split=split, study=study, study_id=shown(study),
+          patient_id=shown(study_lib.patient_id(study, entry)),
+          entry=truth | entry, **common)
+      for study, entry in entries.items()]
 
-  VERSION = tfds.core.Version(VERSION)
 
-  def __init__(self, *, dataset: Dataset, raw: pathlib.Path,
-               columns: tuple[str, ...], workers: Workers, log: Log,
-               **kwargs):
-    self._dataset, self._raw, self._columns = dataset, raw, columns
-    self._workers, self._log = workers, log
-    super().__init__(**kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-        builder=self, features=record.features(), description=__doc__)
-
-  def _split_generators(self, dl_manager) -> dict[str, Iterator]:
-    del dl_manager
-    return {split: self._generate_examples(split, entries)
-            for split, entries in read_reports(self._raw).items()}
-
-  def _generate_examples(
-      self, split: str, entries: dict[str, dict]
-  ) -> Iterator[tuple[str, dict[str, Any]]]:
-    # Records of one split hold the same features: where some study has its
-    # lesions outlined, one that names none has none.
-    truth = {"lesions": []} if any(
-        "lesions" in entry for entry in entries.values()) else {}
-    jobs = [
-        study_lib.Job(root=self._raw, split=split, study=name,
-                      entry=truth | entry,
-                      columns=self._columns, resize=self._dataset.resize,
-                      shape=self._dataset.shape,
-                      intensity=self._dataset.intensity)
-        for name, entry in entries.items()]
-    num_kept, reasons = 0, set()
-    for result in self._workers.map(
-        study_lib.make_record, jobs, title=f"{split}: volumes to records"):
-      for line in result.log:
-        self._log(line)
-        reasons.add(line["reason"])
-      if result.record is not None:
-        num_kept += 1
-        yield result.study, result.record
-    if not num_kept:
-      raise PrepareError(f"None of the {len(entries)} studies of split "
-                         f"{split!r} can be used: "
-                         f"{'; '.join(sorted(reasons))}.")
+def _map_lines(reports: dict[str, dict[str, dict]], shown):
+  for split, entries in reports.items():
+    for study, entry in entries.items():
+      patient = study_lib.patient_id(study, entry)
+      yield {"split": split, "study_id": shown(study), "study": study,
+             "patient_id": shown(patient), "patient": patient}
 
 
 def read_reports(root: pathlib.Path) -> dict[str, dict[str, dict]]:
   """Reads <split>.json of every split there is: split -> study -> entry.
 
   Raises:
-    PrepareError: there is none, one is empty, or a patient is in two splits.
+    PrepareError: there is none, one is empty or no JSON, or a patient is in two
+      splits.
   """
   paths = {s: root / f"{s}.json" for s in SPLITS}
-  reports = {s: json.loads(p.read_text()) for s, p in paths.items()
-             if p.exists()}
+  reports = {s: _read_object(p) for s, p in paths.items() if p.exists()}
   if not reports:
     raise PrepareError(f"{root} holds none of train.json, valid.json and "
                        "test.json; give the root of the archive as --source.")
@@ -149,6 +131,10 @@ def read_reports(root: pathlib.Path) -> dict[str, dict[str, dict]]:
       raise PrepareError(f"{paths[split]} names no study; delete it or add "
                          "some.")
     for name, entry in entries.items():
+      if not isinstance(entry, dict):
+        raise PrepareError(
+            f"Study {name!r} of {paths[split]} is a {type(entry).__name__}, "
+            'want an object {"series": ..., "report": ...}; mend it.')
       patient = study_lib.patient_id(name, entry)
       if seen.setdefault(patient, split) != split:
         raise PrepareError(
@@ -156,3 +142,37 @@ def read_reports(root: pathlib.Path) -> dict[str, dict[str, dict]]:
             f"{split!r}; a patient may be in one only, so mend the files in "
             f"{root}.")
   return reports
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any]:
+  try:
+    value = json.loads(path.read_text())
+  except ValueError as error:
+    raise PrepareError(f"{path} is no JSON ({error}); mend it.") from error
+  if not isinstance(value, dict):
+    raise PrepareError(f"{path} holds a {type(value).__name__}, want an object "
+                       "with one entry a study or finding; mend it.")
+  return value
+
+
+def _replace_reports(reports: dict[str, dict[str, dict]], path: pathlib.Path):
+  """Puts the reports of the table in place of those of the entries."""
+  if not path.is_file():
+    raise PrepareError(f"There is no {path}; --reports wants a CSV file of two "
+                       "columns, study and numbered list.")
+  csv.field_size_limit(sys.maxsize)
+  entries = {study: entry for of_split in reports.values()
+             for study, entry in of_split.items()}
+  with open(path, newline="") as file:
+    for number, row in enumerate(csv.reader(file), 1):
+      if len(row) != 2:
+        raise PrepareError(f"Row {number} of {path} has {len(row)} columns, "
+                           "want study and numbered list; mend it.")
+      study, text = row
+      if study not in entries:
+        continue  # the header, or a study of another archive
+      if "lesions" in entries[study]:
+        raise PrepareError(
+            f"{path} replaces the report of {study!r}, whose lesions are "
+            "outlined by the number of their item; leave that row out.")
+      entries[study]["report"] = reports_lib.numbered_items(text)

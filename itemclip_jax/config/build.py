@@ -56,3 +56,17 @@ def _checked(value, kind, where: str):
   if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
     raise UserError(f"{where} is {value!r}; want {kind.__name__}.")
   return value
+
+
+def positive(where: str, **values):
+  """Raises unless all values are > 0; `where` is their section."""
+  for name, value in values.items():
+    if value <= 0:
+      raise UserError(f"{where}.{name} must be > 0, got {value}.")
+
+
+def rate(where: str, **values):
+  """Raises unless all values lie in [0, 1]."""
+  for name, value in values.items():
+    if not 0.0 <= value <= 1.0:
+      raise UserError(f"{where}.{name} must lie in [0, 1], got {value}.")

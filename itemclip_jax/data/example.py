@@ -9,6 +9,9 @@ and for evaluation also `labels` [F] and, where a set has ground truth,
 `lesion_mask` [S, D, H, W] uint8 (item number + 1), `item_finding` [K] int32
 (-1 = none), `item_visible` [K, S] bool; for people also `affine` [S, 4, 4] and
 `names` [S], "" for padded series.
+
+A picture is a study of one series without a name, whose depth is its colours:
+D = 3, H and W as in `vision.volume_shape`, and the identity as affine.
 """
 
 import dataclasses
@@ -16,7 +19,7 @@ import dataclasses
 import numpy as np
 
 from itemclip_jax.config import schema
-from itemclip_jax.data import items, series_name, tokens
+from itemclip_jax.data import image, items, series_name, tokens, volume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,7 @@ class MakeExample:
   """Turns records into examples of one fixed shape per number of series."""
   config: schema.Config
   tokenize: tokens.Tokenizer
+  air: float = 0.0            # pads volumes smaller than the model's
 
   def __call__(
       self,
@@ -32,6 +36,12 @@ class MakeExample:
       rng: np.random.Generator | None = None,   # training; None: evaluation
   ) -> dict[str, np.ndarray]:
     """Training shuffles series and items and drops what is over; see above."""
+    if "image" in study:
+      study = study | _picture_as_volume(
+          study, self.config.vision.volume_shape[1:], rng)
+    elif study["volume"].shape[1:] != self.config.vision.volume_shape:
+      study = study | _cut_or_padded(
+          study, self.config.vision.volume_shape, self.air, rng)
     order = np.arange(len(study["volume"]))
     if rng is not None:
       order = rng.permutation(order)
@@ -40,17 +50,18 @@ class MakeExample:
       order = repeat_to_fill(order, num_series, cut=True)
     text, length = self.config.text, self.config.vision.name_length
     slots, item_mask, source = items.fill_slots(
-        study["items"], text.max_items, rng)
+        study["items"], text.max_items, rng, padding=text.padding)
     if rng is not None and text.diverse_max_merge:
       slots = items.diverse_sample(
-          study["items"], text.max_items, text.diverse_max_merge,
-          text.diverse_prob, rng)
+          study["items"], text.max_items, rng,
+          max_merge=text.diverse_max_merge, join_prob=text.diverse_prob,
+          count=text.diverse_count, quirk=text.diverse_quirk)
       item_mask = np.ones(text.max_items, bool)
     example = {
         "volume": _pad(study["volume"][order], num_series),
         "series_mask": np.arange(num_series) < len(order),
         "series_names": _pad(np.stack([
-            series_name.codes(study["series_names"][i], length)
+            _name_codes(study["series_names"][i], length)
             for i in order]), num_series),
         "item_tokens": self.tokenize(slots),
         "item_mask": item_mask,
@@ -78,6 +89,55 @@ def repeat_to_fill(
   """
   filled = np.tile(order, -(-num_series // len(order)))
   return filled[:num_series] if cut else filled
+
+
+def _picture_as_volume(
+    study: dict,
+    size: tuple[int, int],             # H, W
+    rng: np.random.Generator | None,
+) -> dict[str, np.ndarray]:
+  """What a study of one series has and a picture has not."""
+  picture = image.decode(study["image"].tobytes())
+  if rng is not None:
+    return {"volume": image.random_crop(picture, size, rng)[None]}
+  volume = image.centre_crop(picture, size)[None]
+  out = {"volume": volume, "affine": np.eye(4, dtype=np.float32)[None]}
+  if "lesion_mask" not in study or not study["lesion_mask"].size:
+    return out
+  mask = image.decode_mask(study["lesion_mask"].tobytes())
+  mask = image.centre_crop_mask(mask, size)
+  return out | {"lesion_mask": np.broadcast_to(mask, volume.shape),
+                "item_visible": (study["item_finding"] >= 0)[:, None]}
+
+
+def _cut_or_padded(
+    study: dict,
+    shape: tuple[int, int, int],       # D, H, W of the model
+    air: float,
+    rng: np.random.Generator | None,   # None: the middle
+) -> dict[str, np.ndarray]:
+  """Moves all series of a study, and what lies on them, alike."""
+  have = study["volume"].shape[1:]
+  offset = None if rng is None else volume.random_offset(have, shape, rng)
+
+  def fitted(stack, fill):
+    return [volume.fit(volume.Volume(voxels, affine), shape, offset=offset,
+                       fill=fill)
+            for voxels, affine in zip(stack, study["affine"])]
+
+  series = fitted(study["volume"], air)
+  moved = {"volume": np.stack([s.voxels for s in series]),
+           "affine": np.stack([s.affine for s in series]).astype(np.float32)}
+  if study.get("lesion_mask", moved["volume"][:0]).size:
+    moved["lesion_mask"] = np.stack(
+        [mask.voxels for mask in fitted(study["lesion_mask"], 0)])
+  return moved
+
+
+def _name_codes(name: str, length: int) -> np.ndarray:
+  """[length] int32; nothing but padding for a picture, which has no name."""
+  return (series_name.codes(name, length) if name
+          else np.zeros(length, np.int32))
 
 
 def _truth(study, order, source, num_series) -> dict[str, np.ndarray]:

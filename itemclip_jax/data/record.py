@@ -15,17 +15,15 @@ import contextlib
 import dataclasses
 import hashlib
 import pathlib
-from typing import Any, Literal
+from typing import Any
 import zipfile
 
 import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
-from itemclip_jax.data import series_name
+from itemclip_jax.data.contract import Contract
 from itemclip_jax.errors import UserError, read_json
-
-SCHEMA_VERSION = 1
 
 # Arrays of index.npz, all [number of records of the split].
 INDEX = ("study_id", "patient_id", "num_series", "num_items", "normal")
@@ -36,81 +34,6 @@ GROUND_TRUTH = ("lesion_mask", "item_visible", "item_finding")
 _REBUILD = "Delete the set and build it again with data_pipelines.prepare."
 _TEXTS = {"study_id", "patient_id", "series_names", "orientation", "source",
           "items"}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Contract:
-  """What was done to every volume of a set; training and serving compare it.
-
-  The fields that describe the set rather than its voxels do not take part in
-  the comparison, so a model may be tested on another set of the same contract.
-  """
-  schema_version: int = SCHEMA_VERSION
-  modality: Literal["MRI", "CT"]
-  dtype: Literal["uint8", "int16"]
-  intensity: str                      # what a stored number means
-  window: tuple[float, float] | None = None     # centre, width; CT only
-  orientation: dict[str, str]         # plane -> directions of +d, +h, +w
-  resize: tuple[int, int, int]        # D, H, W before the centre crop
-  shape: tuple[int, int, int]         # D, H, W as stored
-  spacing_mm: tuple[float, float, float] | None = None  # None: as it comes
-  dataset: str = dataclasses.field(compare=False)
-  records: str = dataclasses.field(compare=False)  # folder of the shards
-  recipe: dict[str, Any] = dataclasses.field(compare=False)  # build options
-
-  def require_same(self, other: "Contract", *, here: str, there: str):
-    """Raises unless both describe the same voxels, naming both sides."""
-    ours, theirs = dataclasses.asdict(self), dataclasses.asdict(other)
-    differ = [
-        f"{f.name} is {ours[f.name]!r} in {here} but {theirs[f.name]!r} in "
-        f"{there}" for f in dataclasses.fields(self)
-        if f.compare and ours[f.name] != theirs[f.name]]
-    if differ:
-      raise UserError(f"The preprocessing differs: {'; '.join(differ)}. "
-                      "Rebuild one of the two with the other's options.")
-
-  def require_study(self, study: dict[str, Any]):
-    """Raises unless a record holds what this contract promises.
-
-    Raises:
-      UserError: voxels of another shape, type or orientation, a series name
-        that says nothing or too much, or no items.
-    """
-    volume, known = study["volume"], sorted(set(self.orientation.values()))
-    wrong = []
-    if volume.shape[1:] != self.shape:
-      wrong.append(f"{volume.shape[1:]} voxels a series, want {self.shape}")
-    if volume.dtype != self.dtype:
-      wrong.append(f"voxels of {volume.dtype}, want {self.dtype} "
-                   f"({self.intensity})")
-    if other := sorted(set(study["orientation"]) - set(known)):
-      wrong.append(f"orientation {', '.join(other)}, want {' or '.join(known)}")
-    wrong += filter(None, map(series_name.fault, study["series_names"]))
-    if not study["items"]:
-      wrong.append("no items, want at least one")
-    if wrong:
-      raise UserError(
-          f"Study {study['study_id']!r} is not what contract.json promises: "
-          f"{'; '.join(wrong)}. Build the data set again with "
-          "data_pipelines.prepare, which leaves such studies out.")
-
-  def to_dict(self) -> dict[str, Any]:
-    return dataclasses.asdict(self)
-
-  @classmethod
-  def from_dict(cls, raw: dict[str, Any], where: str) -> "Contract":
-    """Reads what `to_dict` wrote; `where` names the source in errors."""
-    if raw.get("schema_version") != SCHEMA_VERSION:
-      raise UserError(
-          f"{where} has record schema {raw.get('schema_version')}, this code "
-          f"reads {SCHEMA_VERSION}; rebuild it with data_pipelines.prepare.")
-    fields = {f.name for f in dataclasses.fields(cls)}
-    if raw.keys() != fields:
-      raise UserError(
-          f"{where} has the settings {sorted(raw)}, want {sorted(fields)}; "
-          "rebuild it with data_pipelines.prepare.")
-    return cls(**{k: tuple(v) if isinstance(v, list) else v
-                  for k, v in raw.items()})
 
 
 def features(dtype=np.uint8) -> tfds.features.FeaturesDict:
@@ -139,6 +62,28 @@ def features(dtype=np.uint8) -> tfds.features.FeaturesDict:
       # Ground truth of phantoms; empty arrays elsewhere.
       "lesion_mask": flat(),     # [S, D, H, W], k + 1 on the voxels of items[k]
       "item_visible": flat(),    # [n, S], 1 = this series shows the item
+      "item_finding": tensor(shape=(None,), dtype=np.int32),  # [n], -1 = none
+  })
+
+
+def picture_features() -> tfds.features.FeaturesDict:
+  """One picture: a study of one series, kept as encoded as it came.
+
+  The names that it shares with `features` mean the same.
+  """
+  tensor, text = tfds.features.Tensor, tfds.features.Text
+  texts = lambda: tfds.features.Sequence(text())
+  encoded = lambda: tensor(shape=(None,), dtype=np.uint8, encoding="bytes")
+  return tfds.features.FeaturesDict({
+      "study_id": text(),
+      "patient_id": text(),
+      "image": encoded(),                 # JPEG or PNG
+      "series_names": texts(),            # [1] "", pictures have none
+      "source": texts(),                  # [1] where in the raw archive
+      "items": texts(),                   # [n]
+      "normal": np.bool_,
+      "labels": tensor(shape=(None,), dtype=np.int8),  # [F], -1 = unknown
+      "lesion_mask": encoded(),  # PNG, k + 1 on the pixels of items[k]
       "item_finding": tensor(shape=(None,), dtype=np.int32),  # [n], -1 = none
   })
 

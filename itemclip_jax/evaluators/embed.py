@@ -17,7 +17,7 @@ import numpy as np
 
 from itemclip_jax.models.dual_encoder import DualEncoder
 from itemclip_jax.ops import item_pairs
-from itemclip_jax.ops.intensity import standardise
+from itemclip_jax.ops.intensity import Window, standardise
 
 
 class Encoded(NamedTuple):
@@ -38,12 +38,12 @@ class Encoder:
 
   Attributes:
     model: as trained.
-    window: (low, high) of the stored intensities.
+    window: of the stored intensities.
     dtype: of the standardised volume.
     block: texts compared at a time, to bound memory.
   """
   model: DualEncoder
-  window: tuple[float, float]
+  window: Window
   dtype: jax.typing.DTypeLike
   block: int = 64
 
@@ -55,7 +55,7 @@ class Encoder:
   @functools.partial(jax.jit, static_argnums=0)
   def studies(self, params, volume, series_mask, series_names) -> Encoded:
     """[B,S,D,H,W] stored voxels, [B,S] bool, [B,S,L] codes -> `Encoded`."""
-    volume = standardise(volume, *self.window, self.dtype)
+    volume = standardise(volume, *self.window, dtype=self.dtype)
     image, tokens, mask = self.model.apply(
         {"params": params}, volume, series_mask, series_names, method="image")
     keys = self._attention(params, item_pairs.unit(tokens), mask,

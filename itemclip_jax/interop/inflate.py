@@ -13,14 +13,19 @@ Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862 (HLIP); He et al.
 """
 
 import math
+import pathlib
 
 import jax
 import numpy as np
 
 from itemclip_jax.errors import UserError
-from itemclip_jax.interop import mapping
+from itemclip_jax.interop import mapping, torch_io
+from itemclip_jax.interop.rules import hlip
 from itemclip_jax.models import layers
 from itemclip_jax.models.hlip import Hlip
+
+# The decoder of pretraining, and a head that somebody trained on top.
+_NOT_ENCODER = (r"decoder_.*", r"mask_token", r"head\..*")
 
 
 def hlip_from_mae(state: mapping.State, model: Hlip) -> dict:
@@ -43,38 +48,37 @@ def hlip_from_mae(state: mapping.State, model: Hlip) -> dict:
   state = {k: np.asarray(v, np.float32) for k, v in state.items()}
   kernel = patch_kernel(state["patch_embed.proj.weight"], model.patch)
   position = state["pos_embed"][0]
-  params = {
+  entries = _block_entries(model)
+  copied = mapping.to_params(
+      {e.torch: state[e.torch] for e in entries}, entries, "The MAE state")
+  return copied | {
       "cls_token": state["cls_token"] + position[0],
       "patch": {"kernel": kernel, "bias": state["patch_embed.proj.bias"]},
-      "spatial_position": spatial_table(position[1:], model.grid),
-      "norm": mapping.norm(state, "norm"),
-  }
-  A = model.num_heads
-  for i in range(model.depth):
-    at = f"blocks.{i}"
-    params[f"block{i}"] = {
-        "norm1": mapping.norm(state, f"{at}.norm1"),
-        "attention": mapping.packed_heads(state, f"{at}.attn.qkv", A)
-        | {"out": mapping.merge_heads(state, f"{at}.attn.proj", A)},
-        "norm2": mapping.norm(state, f"{at}.norm2"),
-        "mlp": {"fc1": mapping.dense(state, f"{at}.mlp.fc1"),
-                "fc2": mapping.dense(state, f"{at}.mlp.fc2")}}
-  return params
+      "spatial_position": spatial_table(position[1:], model.grid)}
+
+
+def read_mae(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The encoder's part of an MAE file; see `torch_io.read_state`."""
+  return mapping.drop(torch_io.read_state(path), _NOT_ENCODER)
 
 
 def mae_shapes(model: Hlip) -> dict[str, mapping.Shape]:
   """Torch names and shapes of the MAE encoder that fits `model`."""
   C = model.width
-  hidden = int(C * model.mlp_ratio)
-  weights = {"patch_embed.proj": (C, 3, None, None), "norm": (C,)}
-  for i in range(model.depth):
-    weights |= {f"blocks.{i}.{layer}": shape for layer, shape in (
-        ("norm1", (C,)), ("attn.qkv", (3 * C, C)), ("attn.proj", (C, C)),
-        ("norm2", (C,)), ("mlp.fc1", (hidden, C)), ("mlp.fc2", (C, hidden)))}
-  shapes = {"cls_token": (1, 1, C), "pos_embed": (1, None, C)}
-  for name, shape in weights.items():
-    shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
-  return shapes
+  return {"cls_token": (1, 1, C), "pos_embed": (1, None, C),
+          "patch_embed.proj.weight": (C, 3, None, None),
+          "patch_embed.proj.bias": (C,)} | {
+              e.torch: e.torch_shape for e in _block_entries(model)}
+
+
+def _block_entries(model: Hlip) -> list[mapping.Entry]:
+  """Names and shapes of the blocks and the norm, which are copied."""
+  C = model.width
+  block = layers.Block(model.num_heads, int(C * model.mlp_ratio))
+  shapes = {"norm/scale": (C,), "norm/bias": (C,)}
+  for path, shape in mapping.init_shapes(block, np.zeros((1, 1, C))).items():
+    shapes |= {f"block{i}/{path}": shape for i in range(model.depth)}
+  return mapping.expand(hlip.TIMM, shapes, "An MAE")
 
 
 def patch_kernel(

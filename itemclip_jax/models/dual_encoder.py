@@ -15,6 +15,18 @@ from itemclip_jax.config import schema
 from itemclip_jax.models.bert import Bert
 from itemclip_jax.models.hlip import Hlip
 from itemclip_jax.models.item_attention import ItemAttention
+from itemclip_jax.models.text import ClipText
+from itemclip_jax.models.vit import Vit
+
+
+def _clip_proj_init(width: int):
+  return nn.initializers.normal(width ** -0.5)
+
+
+# Tower -> initialiser of its projection, given the tower's width.
+_PROJ_INIT = {"hlip": lambda _: nn.initializers.lecun_normal(),
+              "bert": lambda _: nn.initializers.lecun_normal(),
+              "vit": _clip_proj_init, "clip": _clip_proj_init}
 
 
 @flax.struct.dataclass
@@ -50,8 +62,10 @@ class DualEncoder(nn.Module):
     self.text_tower = make_text(c.text, self.dtype)
     self.item_attention = ItemAttention(
         c.joint.width, c.joint.num_heads, c.joint.query_key_gain, self.dtype)
-    project = lambda: nn.Dense(c.joint.width, use_bias=False, dtype=self.dtype)
-    self.vision_proj, self.text_proj = project(), project()
+    project = lambda init: nn.Dense(c.joint.width, use_bias=False,
+                                    dtype=self.dtype, kernel_init=init)
+    self.vision_proj = project(_PROJ_INIT[c.vision.tower](c.vision.width))
+    self.text_proj = project(_PROJ_INIT[c.text.tower](c.text.width))
     constant = nn.initializers.constant
     self.log_scale = self.param("logit_scale",
                                 constant(c.loss.init_logit_scale), ())
@@ -85,8 +99,12 @@ class DualEncoder(nn.Module):
                    logit_scale=jnp.exp(self.log_scale), logit_bias=self.bias)
 
 
-def make_vision(c: schema.Vision, dtype) -> Hlip:
-  """The HLIP tower that the settings describe."""
+def make_vision(c: schema.Vision, dtype) -> Hlip | Vit:
+  """The vision tower that the settings describe."""
+  if c.tower == "vit":
+    return Vit(patch=c.patch, width=c.width, depth=c.depth,
+               num_heads=c.num_heads, mlp_ratio=c.mlp_ratio,
+               drop_path=c.drop_path, remat=c.remat == "block", dtype=dtype)
   grid = tuple(v // p for v, p in zip(c.volume_shape, c.patch))
   return Hlip(
       patch=c.patch, grid=grid, width=c.width, depth=c.depth,
@@ -97,8 +115,13 @@ def make_vision(c: schema.Vision, dtype) -> Hlip:
       remat=c.remat == "block", dtype=dtype)
 
 
-def make_text(c: schema.Text, dtype) -> Bert:
-  """The BERT-shaped tower that the settings describe."""
+def make_text(c: schema.Text, dtype) -> Bert | ClipText:
+  """The text tower that the settings describe."""
+  if c.tower == "clip":
+    return ClipText(vocab_size=c.vocab_size, width=c.width, depth=c.depth,
+                    num_heads=c.num_heads, hidden=c.mlp_width,
+                    max_positions=c.max_tokens, word_init=c.word_init,
+                    dtype=dtype)
   return Bert(vocab_size=c.vocab_size, width=c.width, depth=c.depth,
               num_heads=c.num_heads, hidden=c.mlp_width, dropout=c.dropout,
               word_init=c.word_init, max_positions=max(512, c.max_tokens),

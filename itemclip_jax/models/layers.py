@@ -4,8 +4,10 @@ The block is pre-norm (ViT): x + Attention(LN x), then x + MLP(LN x), with exact
 GELU and a bias on every projection, as in timm's vision transformer.
 """
 
+from collections.abc import Callable
 import functools
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,11 +19,31 @@ from itemclip_jax.ops.attention import attend
 # jax.nn.gelu defaults to the tanh form, which differs by up to 5e-4.
 gelu = functools.partial(jax.nn.gelu, approximate=False)
 
+# U(-1 / sqrt(n), 1 / sqrt(n)) for n inputs: variance 1 / (3 n).
+torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
 
 def layer_norm(epsilon: float, dtype=None, name: str | None = None):
   """LayerNorm over the last axis; two-pass variance, as torch computes it."""
   return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False,
                       name=name)
+
+
+def torch_bias(fan_in: int):
+  """Initialiser U(-1 / sqrt(n), 1 / sqrt(n)) of the biases of a dense layer."""
+  limit = fan_in ** -0.5
+  return lambda key, shape, dtype=jnp.float32: jax.random.uniform(
+      key, shape, dtype, -limit, limit)
+
+
+class Inits(NamedTuple):
+  """Initialisers of a block: four kernels, and the biases of its MLP."""
+  project: Callable = nn.initializers.xavier_uniform()  # query, key, value
+  out: Callable = nn.initializers.xavier_uniform()
+  fc1: Callable = nn.initializers.xavier_uniform()
+  fc2: Callable = nn.initializers.xavier_uniform()
+  bias1: Callable = nn.initializers.zeros
+  bias2: Callable = nn.initializers.zeros
 
 
 class SelfAttention(nn.Module):
@@ -31,10 +53,14 @@ class SelfAttention(nn.Module):
     num_heads: A; must divide the width.
     dtype: type of the matmuls, None for the input's.
     use_bias: bias on the query, key and value projections.
+    causal: a token sees itself and those before it.
+    inits: of the kernels.
   """
   num_heads: int
   dtype: jax.typing.DTypeLike | None = None
   use_bias: bool = True
+  causal: bool = False
+  inits: Inits = Inits()
 
   @nn.compact
   def __call__(
@@ -46,24 +72,26 @@ class SelfAttention(nn.Module):
     heads = (self.num_heads, C // self.num_heads)
     project = functools.partial(nn.DenseGeneral, heads, dtype=self.dtype,
                                 use_bias=self.use_bias,
-                                kernel_init=nn.initializers.xavier_uniform())
+                                kernel_init=self.inits.project)
     pooled = attend(project(name="query")(x), project(name="key")(x),
-                    project(name="value")(x), mask)
+                    project(name="value")(x), mask, causal=self.causal)
     return nn.DenseGeneral(C, (-2, -1), dtype=self.dtype, name="out",
-                           kernel_init=nn.initializers.xavier_uniform())(pooled)
+                           kernel_init=self.inits.out)(pooled)
 
 
 class Mlp(nn.Module):
   """Dense, GELU, Dense."""
   hidden: int
   dtype: jax.typing.DTypeLike | None = None
+  inits: Inits = Inits()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., C] -> [..., C]
-    dense = functools.partial(nn.Dense, dtype=self.dtype,
-                              kernel_init=nn.initializers.xavier_uniform())
-    hidden = gelu(dense(self.hidden, name="fc1")(x))
-    return dense(x.shape[-1], name="fc2")(hidden)
+    fc1 = nn.Dense(self.hidden, dtype=self.dtype, name="fc1",
+                   kernel_init=self.inits.fc1, bias_init=self.inits.bias1)
+    fc2 = nn.Dense(x.shape[-1], dtype=self.dtype, name="fc2",
+                   kernel_init=self.inits.fc2, bias_init=self.inits.bias2)
+    return fc2(gelu(fc1(x)))
 
 
 class Block(nn.Module):
@@ -75,12 +103,16 @@ class Block(nn.Module):
     drop_path: probability with which a group skips a branch in training.
     epsilon: of both norms.
     dtype: type of the matmuls, None for the input's.
+    causal: a token sees itself and those before it.
+    inits: of kernels and MLP biases.
   """
   num_heads: int
   hidden: int
   drop_path: float = 0.0
   epsilon: float = 1e-6
   dtype: jax.typing.DTypeLike | None = None
+  causal: bool = False
+  inits: Inits = Inits()
 
   @nn.compact
   def __call__(
@@ -93,17 +125,18 @@ class Block(nn.Module):
     skip = nn.Dropout(self.drop_path, broadcast_dims=(1, 2),
                       deterministic=not train)
     norm = functools.partial(layer_norm, self.epsilon, self.dtype)
-    attention = SelfAttention(self.num_heads, self.dtype, name="attention")
+    attention = SelfAttention(self.num_heads, self.dtype, causal=self.causal,
+                              inits=self.inits, name="attention")
     x = x + skip(attention(norm(name="norm1")(x), mask))
-    mlp = Mlp(self.hidden, self.dtype, name="mlp")
+    mlp = Mlp(self.hidden, self.dtype, self.inits, name="mlp")
     return x + skip(mlp(norm(name="norm2")(x)))
 
 
 def smooth_patch_init(patch: tuple[int, int, int]):
   """Initialiser of a patch kernel [pd * ph * pw, C] from smooth filters only.
 
-  Random mixtures of the lowest cosines, up to 3 x 4 x 4, scaled so that a smooth
-  patch of unit variance gives outputs of unit variance. A white random
+  Random mixtures of the lowest cosines, up to 3 x 4 x 4, scaled so that a
+  smooth patch of unit variance gives outputs of unit variance. A white random
   kernel maps a bright spot to unrelated vectors depending on where in the patch
   it lies; pretrained kernels are smooth, and so is this one.
   """

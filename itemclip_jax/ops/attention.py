@@ -23,6 +23,8 @@ def attend(
     key: jax.Array,                # [G, N, A, F]
     value: jax.Array,              # [G, N, A, F]
     mask: jax.Array | None = None,  # [G, N] bool, False = padding
+    *,
+    causal: bool = False,          # query i sees keys 0 .. i only
 ) -> jax.Array:                    # [G, Q, A, F]
   """Self- or cross-attention inside each group; softmax in float32 or wider.
 
@@ -31,9 +33,11 @@ def attend(
   """
   scale = query.shape[-1] ** -0.5
   logits = wide(jnp.einsum("gqaf,gnaf->gaqn", query * scale, key))
+  hidden = jnp.finfo(logits.dtype).min
   if mask is not None:
-    logits = jnp.where(mask[:, None, None], logits,
-                       jnp.finfo(logits.dtype).min)
+    logits = jnp.where(mask[:, None, None], logits, hidden)
+  if causal:
+    logits = jnp.where(jnp.tri(*logits.shape[-2:], dtype=bool), logits, hidden)
   weights = jax.nn.softmax(logits).astype(value.dtype)
   return jnp.einsum("gaqn,gnaf->gqaf", weights, value)
 

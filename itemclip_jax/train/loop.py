@@ -14,7 +14,8 @@ from itemclip_jax.config import schema
 from itemclip_jax.data import loader
 from itemclip_jax.errors import UserError
 from itemclip_jax.parallel import multihost, sharding
-from itemclip_jax.train import preflight, setup, writer as writer_lib
+from itemclip_jax.train import preflight, setup, trained
+from itemclip_jax.train import writer as writer_lib
 from itemclip_jax.train.checkpoint import Checkpoints
 from itemclip_jax.train.interruption import Interrupted, Interruption
 from itemclip_jax.train.step import make_train_step
@@ -57,9 +58,9 @@ def run_steps(state, data, step_fn, *, put, total_steps, log_every, save_every,
         with clock.paused():
           save(step, state, due)
       if stop:
-        raise Interrupted(f"Ended as asked before step {step} of {total_steps}; "
-                          "what was done is saved, start the same command "
-                          "again to go on.")
+        raise Interrupted(f"Ended as asked before step {step} of "
+                          f"{total_steps}; what was done is saved, start the "
+                          "same command again to go on.")
       if step == total_steps:
         break
 
@@ -131,6 +132,8 @@ class _Clock:
 def train(config: schema.Config, mesh, workdir) -> dict:
   """Trains to the last step, going on from the newest checkpoint.
 
+  Without one it begins, with the parameters of `train.start_from` if given.
+
   Returns what `final.json` holds.
 
   Raises:
@@ -139,11 +142,13 @@ def train(config: schema.Config, mesh, workdir) -> dict:
     FloatingPointError: a step was not finite.
   """
   with Interruption() as interruption:
-    run = setup.make_run(config, mesh, workdir, training=True)
+    origin = trained.origin(config, mesh, workdir)
+    run = setup.make_run(config, mesh, workdir, training=True, origin=origin)
     validation = Validation.of(run)
     with Checkpoints(workdir, config.train.keep,
                      config.train.best_metric) as checkpoints:
-      state, metrics = _train(run, checkpoints, validation, interruption)
+      state, metrics = _train(run, checkpoints, validation, interruption,
+                              origin)
   final = {"step": int(state.step), "loss": metrics.get("loss/total"),
            "params_sha256": digest(state.params),
            "opt_state_sha256": digest(state.opt_state)}
@@ -157,10 +162,10 @@ def train(config: schema.Config, mesh, workdir) -> dict:
 
 
 def _train(run: setup.Run, checkpoints: Checkpoints, validation,
-           interruption: Interruption):
+           interruption: Interruption, origin: trained.Trained | None):
   """Opens what the loop needs, runs it, closes it."""
   config, order = run.config, loader.order_of(run.split, run.config)
-  state = start(run, checkpoints)
+  state = start(run, checkpoints, origin)
   first = int(state.step)
   print(preflight.check(run, num_studies=len(run.split.source),
                         num_valid=validation.num_studies, first_step=first),
@@ -196,11 +201,15 @@ def _train(run: setup.Run, checkpoints: Checkpoints, validation,
         interrupted=interruption.asked)
 
 
-def start(run: setup.Run, checkpoints: Checkpoints):
-  """The newest checkpoint's state, or the initial one."""
+def start(run: setup.Run, checkpoints: Checkpoints,
+          origin: trained.Trained | None = None):
+  """The newest checkpoint's state, or the initial one.
+
+  The first step reuses the memory of the state, so of `origin.params` too.
+  """
   latest = checkpoints.latest()
   if latest is None:
-    return run.init()
+    return run.init(origin.params if origin else None)
   meta = checkpoints.meta(latest)
   setup.require_fit(run, meta, latest)
   setup.require_same_data(run, meta, latest)

@@ -1,7 +1,6 @@
 """Builds the parts of a run from its settings, and checks that they fit."""
 
 import dataclasses
-import json
 import math
 import pathlib
 from typing import Any
@@ -14,11 +13,15 @@ from itemclip_jax import objectives
 from itemclip_jax.config import schema
 from itemclip_jax.data import example as example_lib
 from itemclip_jax.data import record, tokens
-from itemclip_jax.errors import UserError, read_json
+from itemclip_jax.errors import UserError
+from itemclip_jax.interop import hf_text, pretrained
 from itemclip_jax.models.dual_encoder import DualEncoder
+from itemclip_jax.ops import intensity
 from itemclip_jax.parallel import multihost, sharding
-from itemclip_jax.train import optimizer, step as step_lib
-from itemclip_jax.train.writer import write_json
+from itemclip_jax.train import optimizer, settings, step as step_lib
+
+# The guard against vocabularies of another language or case.
+_READ_STUDIES, _MAX_UNKNOWN = 32, 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Run:
     return self.split.contract
 
   @property
-  def window(self) -> tuple[float, float]:
-    """(low, high) of the stored intensities."""
+  def window(self) -> intensity.Window:
+    """Of the stored intensities."""
     return intensity_window(self.contract)
 
   def position(self, step: int) -> dict:
@@ -63,23 +66,32 @@ class Run:
     return step_lib.init_state(self.model, self.objective, self.tx,
                                self.example(), self.config.seed)
 
-  def init(self) -> step_lib.TrainState:
-    """The initial state, laid out over the mesh."""
+  def init(self, params: dict | None = None) -> step_lib.TrainState:
+    """The initial state, pretrained where asked, laid out over the mesh.
+
+    Args:
+      params: all of them, laid out so, to take instead.
+    """
     layout = sharding.tree_shardings(self.abstract_state(), self.mesh)
     with jax.set_mesh(self.mesh):
-      return jax.jit(self._make_state, out_shardings=layout)()
+      state = jax.jit(self._make_state, out_shardings=layout)()
+    if params is None:
+      params = pretrained.lay_over(state.params, self.config)
+    return state.replace(params=params)
 
   def abstract_state(self) -> step_lib.TrainState:
     """Shapes and types of the state."""
     return jax.eval_shape(self._make_state)
 
 
-def intensity_window(contract: record.Contract) -> tuple[float, float]:
-  """(low, high) that map to 0 and 1: the CT window, or a byte's range."""
+def intensity_window(contract: record.Contract) -> intensity.Window:
+  """How the device standardises: by the CT window, or the range of a byte."""
+  if contract.modality == "RGB":
+    return intensity.RGB
   if contract.window is None:
-    return 0.0, 255.0
+    return intensity.Window(0.0, 255.0)
   centre, width = contract.window
-  return centre - width / 2, centre + width / 2
+  return intensity.Window(centre - width / 2, centre + width / 2)
 
 
 def total_steps(config: schema.Config, num_studies: int) -> int:
@@ -99,9 +111,18 @@ def prior_bias(config: schema.Config, num_items: np.ndarray) -> float:
 
 
 def make_run(
-    config: schema.Config, mesh, workdir: pathlib.Path, *, training: bool
+    config: schema.Config, mesh, workdir: pathlib.Path, *, training: bool,
+    origin: Any = None,
 ) -> Run:
   """Opens the data, learns the vocabulary if need be, builds the model.
+
+  Args:
+    config: the settings.
+    mesh: of the devices.
+    workdir: its folder.
+    training: may make the folder, its config.json and its vocabulary.
+    origin: the `trained.Trained` that it starts from, whose vocabulary it
+      takes; None for none.
 
   Raises:
     UserError: data, settings and work directory do not fit one another.
@@ -113,9 +134,11 @@ def make_run(
                     "that data_pipelines.prepare made.")
   split = record.open_split(config.data.root, config.data.train_split,
                             ground_truth=False)
-  _check_shape(config, split.contract)
+  require_shape(config, split.contract, f"The data set in {config.data.root}")
   _check_mesh(config, mesh)
-  tokenizer = _tokenizer(config, workdir, training)
+  if origin:
+    _require_origin(config, split.contract, origin)
+  tokenizer = _tokenizer(config, workdir, training, origin)
   dtype = compute_dtype(config)
   bias = config.loss.init_logit_bias
   if bias == "prior":
@@ -126,12 +149,14 @@ def make_run(
       model=DualEncoder(config, logit_bias=bias, dtype=dtype),
       objective=objectives.make(config, dtype),
       tx=optimizer.make_optimizer(config, steps),
-      make_example=example_lib.MakeExample(config, tokenizer),
+      make_example=example_lib.MakeExample(
+          config, tokenizer, air=split.contract.air),
       split=split, total_steps=steps, dtype=dtype)
   if training:
+    _require_known(tokenizer, split)
     sample = run.make_example(split.study(0), 1, np.random.default_rng(0))
     require_keys(run.objective, sample, config)
-    _claim(run)
+    settings.claim(workdir, config)
   return run
 
 
@@ -149,9 +174,7 @@ def require_fit(run: Run, meta: dict, step: int):
   where = f"The checkpoint of step {step} in {run.workdir}"
   contract = record.Contract.from_dict(meta["contract"], where)
   run.contract.require_same(contract, here=run.config.data.root, there=where)
-  ours = _as_json(run.config)
-  if different := [d for part in ("vision", "text", "joint") for d in
-                   _differences(meta["config"][part], ours[part], f"{part}.")]:
+  if different := settings.of_another_model(meta["config"], run.config):
     raise UserError(f"{where} is of another model: {'; '.join(different)}. "
                     "Use the config that it was trained with.")
   theirs = meta["data"]["vocabulary_sha256"]
@@ -173,17 +196,28 @@ def require_same_data(run: Run, meta: dict, step: int):
         "same data set, or choose another --workdir.")
 
 
-def _as_json(config: schema.Config) -> dict:
-  """The settings as a JSON file gives them back: tuples become lists."""
-  return json.loads(json.dumps(dataclasses.asdict(config)))
+def _require_origin(config, contract, origin):
+  """Raises unless the parameters of `origin` are those of such a run."""
+  where = f"The model in train.start_from={config.train.start_from}"
+  contract.require_same(origin.contract, here=config.data.root, there=where)
+  if different := settings.of_another_model(
+      dataclasses.asdict(origin.config), config):
+    raise UserError(f"{where} is another one: {'; '.join(different)}. Use the "
+                    "config that it was made with.")
 
 
-def _check_shape(config, contract):
-  if config.vision.volume_shape != contract.shape:
+def require_shape(config: schema.Config, contract: record.Contract, where: str):
+  """Raises unless the vision tower reads what the set at `where` stores."""
+  shape = config.vision.volume_shape
+  if contract.modality == "RGB" and shape[0] != 3:
     raise UserError(
-        f"The data set in {config.data.root} stores {contract.shape} voxels a "
-        f"series, but vision.volume_shape is {config.vision.volume_shape}; "
-        "rebuild it or change the setting.")
+        f"{where} holds pictures of 3 colours, but vision.volume_shape is "
+        f"{shape}; set it to (3, height, width).")
+  # Sizes that vary are cut or padded by the loader.
+  if contract.shape is not None and contract.shape != shape:
+    raise UserError(
+        f"{where} stores {contract.shape} voxels a series, but "
+        f"vision.volume_shape is {shape}; rebuild it or change the setting.")
 
 
 def _check_mesh(config, mesh):
@@ -203,50 +237,44 @@ def compute_dtype(config: schema.Config):
   return jnp.dtype(config.dtype)
 
 
-def _tokenizer(config, workdir, training) -> tokens.Tokenizer:
-  """The given vocabulary, or one learnt from the training reports."""
+def _tokenizer(config, workdir, training, origin) -> tokens.Tokenizer:
+  """The vocabulary given, the origin's, the pretrained, or one learnt."""
   given = config.text.vocabulary
   path = pathlib.Path(given) if given else workdir / "tokenizer.json"
   if training and not given and not path.exists() and multihost.is_main():
     path.parent.mkdir(parents=True, exist_ok=True)
-    texts = record.read_items(config.data.root, config.data.train_split)
-    tokens.train_vocabulary(texts, path, config.text.vocab_size)
+    if origin:
+      _write_whole(path, origin.vocabulary.read_bytes())
+    elif folder := config.text.pretrained:
+      _write_whole(path, hf_text.tokenizer_json(folder).encode())
+    else:
+      texts = record.read_items(config.data.root, config.data.train_split)
+      tokens.train_vocabulary(texts, path, config.text.vocab_size)
   multihost.sync("vocabulary")
-  return tokens.Tokenizer(path, max_tokens=config.text.max_tokens,
-                          vocab_size=config.text.vocab_size,
-                          lower_case=config.text.lower_case)
+  tokenizer = tokens.Tokenizer(path, max_tokens=config.text.max_tokens,
+                               vocab_size=config.text.vocab_size,
+                               lower_case=config.text.lower_case)
+  if origin and tokenizer.sha256 != origin.tokenizer.sha256:
+    raise UserError(
+        f"{path} is another vocabulary than {origin.vocabulary}, that of "
+        f"train.start_from={config.train.start_from}; "
+        + ("leave text.vocabulary empty." if given else "delete the former."))
+  return tokenizer
 
 
-# Settings that change no number of a run and may differ when it goes on.
-_FREE = ("data.root", "data.num_threads", "data.prefetch", "mesh.", "eval.",
-         "train.log_every", "train.save_every", "train.keep",
-         "train.best_metric")
+def _write_whole(path: pathlib.Path, content: bytes):
+  partial = path.with_suffix(".partial")
+  partial.write_bytes(content)
+  partial.replace(path)
 
 
-def _claim(run: Run):
-  """Writes config.json, or refuses a directory of other settings."""
-  path = run.workdir / "config.json"
-  ours = _as_json(run.config)
-  if path.exists():
-    stored = read_json(path, "Choose another --workdir, or mend it.")
-    different = [d for d in _differences(stored, ours)
-                 if not d.startswith(_FREE)]
-    if different:
-      raise UserError(
-          f"{run.workdir} holds a run with other settings: "
-          f"{'; '.join(different)}. Choose another --workdir or go back to its "
-          "settings.")
-  multihost.sync("config")  # read by all before it is written by one
-  if multihost.is_main():
-    write_json(path, ours)
-
-
-def _differences(theirs: dict, ours: dict, where: str = "") -> list[str]:
-  out = []
-  for key in sorted(theirs.keys() | ours.keys()):
-    a, b = theirs.get(key), ours.get(key)
-    if isinstance(a, dict) and isinstance(b, dict):
-      out += _differences(a, b, f"{where}{key}.")
-    elif a != b:
-      out.append(f"{where}{key} was {a!r}, is {b!r}")
-  return out
+def _require_known(tokenizer: tokens.Tokenizer, split: record.Split):
+  """Raises where a vocabulary does not fit the first training reports."""
+  first = range(min(_READ_STUDIES, len(split.source)))
+  texts = [item for i in first for item in split.source[i]["items"]]
+  rate = tokenizer.unknown_rate(tokenizer(texts)) if texts else 0.0
+  if rate > _MAX_UNKNOWN:
+    raise UserError(
+        f"The vocabulary does not know {rate:.0%} of the word pieces of the "
+        f"first {len(texts)} training items; choose another text.vocabulary or "
+        "text.pretrained, or check text.lower_case.")

@@ -15,9 +15,9 @@ from itemclip_jax.train.optimizer import clamp_scale
 class TrainState:
   """All that a step reads and writes; exactly what a checkpoint holds.
 
-  step: [] int32; bad_step: [] int32, the first step whose loss, gradients or new
-  parameters were not finite, -1 = none; extra: state of the objective beyond
-  the model.
+  step: [] int32; bad_step: [] int32, the first step whose loss, gradients or
+  new parameters were not finite, -1 = none; extra: state of the objective
+  beyond the model.
   """
   step: jax.Array
   bad_step: jax.Array
@@ -40,13 +40,14 @@ def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
     model: a `DualEncoder`.
     objective: see `objectives`.
     tx: the optimiser.
-    window: (low, high) of the stored intensities.
+    window: an `ops.intensity.Window`.
     dtype: of the standardised volume.
     unknown_id: word piece of what the vocabulary does not know.
   """
   def step(state: TrainState, batch: dict, key: jax.Array):
     key = jax.random.fold_in(key, state.step)
-    batch = batch | {"volume": standardise(batch["volume"], *window, dtype)}
+    batch = batch | {
+        "volume": standardise(batch["volume"], *window, dtype=dtype)}
 
     def loss_fn(params):
       return _loss(model, objective, params, batch, state.step, key,
@@ -71,7 +72,8 @@ def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
 def make_valid_step(model, objective, *, window, dtype):
   """Returns `step(params, batch, key) -> metrics`: the loss, nothing moves."""
   def step(params: dict, batch: dict, key: jax.Array):
-    batch = batch | {"volume": standardise(batch["volume"], *window, dtype)}
+    batch = batch | {
+        "volume": standardise(batch["volume"], *window, dtype=dtype)}
     return _loss(model, objective, params, batch, 0, key, train=False)[1]
 
   return step

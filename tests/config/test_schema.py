@@ -16,8 +16,10 @@ from itemclip_jax.config import schema
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-VARIANTS = {"demo": ("smoke",), "brain_mri": ("released", "smoke"),
-            "chest_ct": ("released", "smoke")}
+DOMAINS = ("brain_mri", "head_ct", "chest_ct", "remote_sensing",
+           "natural_images")
+VARIANTS = {"demo": ("smoke",)} | dict.fromkeys(
+    DOMAINS, ("adapt", "released", "smoke"))
 BUILDS = [(name, ",".join(chosen)) for name, known in VARIANTS.items()
           for n in range(len(known) + 1)
           for chosen in itertools.permutations(known, n)]
@@ -88,7 +90,7 @@ def test_every_config_and_variant_builds(name, variant):
 
 
 def test_a_misspelt_variant_is_refused_with_the_choices():
-  with pytest.raises(ValueError, match="'smok'.*'released', 'smoke'"):
+  with pytest.raises(ValueError, match="'smok'.*'adapt', 'released', "):
     build("chest_ct", "smok")
 
 
@@ -103,6 +105,17 @@ def test_values_are_those_of_the_paper(column, name):
 
 def test_released_chest_ct_switches_up_weighting_off():
   assert build("chest_ct", "released").loss.uwp_factor == 1.0
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_adapting_is_a_short_gentle_training_of_the_same_model(name):
+  plain, adapted = build(name), build(name, "adapt")
+  assert adapted.train.start_from and not plain.train.start_from
+  assert adapted.optimizer.learning_rate == pytest.approx(
+      plain.optimizer.learning_rate / 10)
+  assert (adapted.train.warmup_steps, adapted.train.epochs) == (100, 5.0)
+  for part in ("vision", "text", "joint", "loss"):
+    assert getattr(adapted, part) == getattr(plain, part)
 
 
 def test_the_frozen_config_cannot_be_changed():
@@ -167,6 +180,7 @@ def test_command_line_values_take_the_type_of_the_setting(parse):
     ("train", "warmup_steps", -1, "must be >= 0"),
     ("vision", "num_heads", 7, "num_heads=7 does not divide"),
     ("text", "num_heads", 7, "num_heads=7 does not divide"),
+    ("text", "tower", "clip", "text.dropout=0.1, but text.tower='clip' has no"),
     ("joint", "num_heads", 7, "num_heads=7 does not divide"),
     ("vision", "patch", (8, 16, 15), "does not tile"),
     ("vision", "study_blocks", (2, 12), "distinct and below"),
@@ -180,6 +194,26 @@ def test_wrong_values_are_told_in_one_sentence(section, key, value, sentence):
   raw[section][key] = value
   with pytest.raises(ValueError, match=sentence):
     schema.from_dict(raw)
+
+
+PICTURES = {"tower": "vit", "volume_shape": (3, 224, 224),
+            "patch": (3, 16, 16), "series_embedding": "none",
+            "study_blocks": ()}
+
+
+@pytest.mark.parametrize("wrong, sentence", [
+    ({"volume_shape": (48, 224, 224)}, r"volume_shape=\(48, .* start with 3"),
+    ({"patch": (1, 16, 16)}, r"patch=\(1, 16, 16\) must start with 3"),
+    ({"volume_shape": (6, 224, 224)}, "must start with 3"),
+    ({"series_embedding": "name"}, "series_embedding='none'"),
+    ({"study_blocks": (2,)}, "study_blocks empty"),
+    ({"slice_blocks": (0,)}, "study_blocks empty"),
+])
+def test_a_tower_for_pictures_takes_one_picture_of_three_colours(
+    wrong, sentence):
+  assert schema.Vision(**PICTURES).tower == "vit"
+  with pytest.raises(ValueError, match=sentence):
+    schema.Vision(**PICTURES | wrong)
 
 
 def test_the_program_tells_a_wrong_setting_before_it_starts(tmp_path):

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from itemclip_jax.data import series_name, tokens
 
@@ -94,3 +96,49 @@ def test_a_vocabulary_whose_padding_is_not_zero_is_told(vocabulary, tmp_path):
   (tmp_path / "other.json").write_text(json.dumps(raw))
   with pytest.raises(ValueError, match=r"id of \[PAD\] must be 0"):
     tokens.Tokenizer(tmp_path / "other.json", max_tokens=4, vocab_size=200)
+
+
+def _byte_pairs(path, *, enclosed=True):
+  """A file of the form of CLIP's: "!" has id 0, the end token the largest."""
+  letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+  pieces = [*letters, *(x + "</w>" for x in letters), "ma", "mas", "mass</w>",
+            "<|startoftext|>", "<|endoftext|>"]
+  tokenizer = tokenizers.Tokenizer(models.BPE(
+      {piece: i for i, piece in enumerate(pieces)},
+      [("m", "a"), ("ma", "s"), ("mas", "s</w>")],
+      unk_token="<|endoftext|>", end_of_word_suffix="</w>"))
+  tokenizer.normalizer = normalizers.Lowercase()
+  tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+      pre_tokenizers.Split(tokenizers.Regex(r"\s+"), "removed"),
+      pre_tokenizers.ByteLevel(add_prefix_space=False)])
+  begin, end = len(pieces) - 2, len(pieces) - 1
+  tokenizer.add_special_tokens(list(pieces[-2:]))
+  if enclosed:
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("<|endoftext|>", end), ("<|startoftext|>", begin))
+  tokenizer.save(str(path))
+  return pieces
+
+
+def test_a_vocabulary_of_byte_pairs_is_read_like_one_of_word_pieces(tmp_path):
+  pieces = _byte_pairs(tmp_path / "clip.json")
+  size = len(pieces)
+  tokenize = tokens.Tokenizer(tmp_path / "clip.json", max_tokens=6,
+                              vocab_size=size)
+  ids = tokenize(["A MASS !", "mass " * 9, "\u611b"])
+  begin, end = size - 2, size - 1
+  number = pieces.index
+  assert pieces[0] == "!"
+  np.testing.assert_array_equal(ids[0], [
+      begin, number("a</w>"), number("mass</w>"), number("!</w>"), end, 0])
+  np.testing.assert_array_equal(  # cut, and still ended
+      ids[1], [begin, *[number("mass</w>")] * 4, end])
+  np.testing.assert_array_equal(ids.argmax(1), [4, 5, 4])
+  assert tokenize.unknown_id == -1 and tokenize.unknown_rate(ids) == 0.0
+
+
+def test_a_vocabulary_that_does_not_mark_begin_and_end_is_told(tmp_path):
+  pieces = _byte_pairs(tmp_path / "clip.json", enclosed=False)
+  with pytest.raises(ValueError, match="does not put a begin and an end token"):
+    tokens.Tokenizer(tmp_path / "clip.json", max_tokens=6,
+                     vocab_size=len(pieces))

@@ -43,7 +43,7 @@ class Archive:
   def build(self, out: pathlib.Path, **options):
     for split, entries in self.entries.items():
       (self.root / f"{split}.json").write_text(json.dumps(entries))
-    shape = {"shape": (4, 8, 8), "resize": (4, 8, 8)}
+    shape = {"shape": (4, 8, 8), "resize": (4, 8, 8), "keep_ids": True}
     dataset = datasets.make(
         "studies", source=str(self.root), **(shape | options))
     prepare.build(dataset, out, num_workers=1)

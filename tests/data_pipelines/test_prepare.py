@@ -153,7 +153,7 @@ def test_too_little_space_is_noticed_before_the_start(tmp_path):
 
 
 def test_unknown_names_are_refused_with_the_choices():
-  with pytest.raises(errors.PrepareError, match="phantom_brain, studies"):
+  with pytest.raises(errors.PrepareError, match="phantom_brain.*, studies"):
     datasets.make("brain")
   with pytest.raises(errors.PrepareError, match="no option shape"):
     datasets.make("phantom_brain", shape=(1, 2, 3))

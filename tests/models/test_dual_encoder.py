@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from itemclip_jax.models.dual_encoder import DualEncoder
-from itemclip_jax.ops.intensity import standardise
+from itemclip_jax.ops.intensity import RGB, standardise
 from tests import tiny
+from tests.models import pictures
 
 CONFIG = tiny.config()
 MODEL = tiny.model(CONFIG)
@@ -84,3 +85,25 @@ def test_series_may_be_told_apart_by_order_or_not_at_all(batch, kind):
           train=True), batch)
   assert out[0].tokens.shape[-1] == E
   assert "series_name" not in out[1]["params"]["vision"]
+
+
+def test_pictures_have_towers_of_their_own():
+  c = pictures.config()
+  batch = tiny.batch(c, num_series=1)
+  volume = standardise(batch["volume"], *RGB)
+  model = tiny.model(c)
+  outputs, variables = jax.jit(lambda x: model.init_with_output(
+      jax.random.key(0), x))(batch | {"volume": volume})
+  assert outputs.image.shape == (2, E) and outputs.tokens.shape == (2, 9, E)
+  assert outputs.token_mask.all() and outputs.items.shape[-1] == E
+  params = variables["params"]
+  assert set(params["text_tower"]) == {"word", "position", "block0", "norm"}
+  assert set(params["vision"]) == {"patch", "cls_token", "position", "norm_pre",
+                                   "block0", "block1", "norm"}
+  for name, width in (("vision_proj", c.vision.width),
+                      ("text_proj", c.text.width)):
+    kernel = params[name]["kernel"]
+    # N(0, 1 / width): some of 800 draws lie beyond a truncation at 2.
+    assert np.abs(kernel).max() > 2.5 * width ** -0.5
+    np.testing.assert_allclose(  # five standard errors
+        kernel.std(), width ** -0.5, rtol=5 / np.sqrt(2 * kernel.size))

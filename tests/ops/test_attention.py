@@ -85,6 +85,18 @@ def test_padded_keys_take_no_part_in_attention():
     np.testing.assert_array_equal(grad[~mask], 0.0)
 
 
+def test_causal_attention_of_a_query_is_that_over_the_keys_so_far():
+  q, k, v = np.random.default_rng(2).normal(
+      size=(3, 2, 5, 2, 4)).astype(np.float32)
+  mask = np.arange(5) != np.array([5, 1])[:, None]   # one padded key in row 1
+  ours = jax.jit(functools.partial(attention.attend, causal=True))(
+      q, k, v, mask)
+  for i in range(5):
+    upto = slice(0, i + 1)
+    theirs, _ = attend(q[:, i:i + 1], k[:, upto], v[:, upto], mask[:, upto])
+    np.testing.assert_allclose(ours[:, i:i + 1], theirs, **CLOSE)
+
+
 def test_a_group_of_padding_only_stays_finite():
   x = np.ones((2, 5, 2, 4), np.float32)
   pooled, grads = attend(x, x, x, np.zeros((2, 5), bool))

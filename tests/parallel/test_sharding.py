@@ -15,29 +15,37 @@ from itemclip_jax.parallel import sharding
 from itemclip_jax.parallel.mesh import make_mesh
 from itemclip_jax.train import optimizer, step
 from tests import tiny
+from tests.models import pictures
 
-GOLDEN = pathlib.Path(__file__).with_name("golden_layout.txt")
+CONFIGS = {  # by file of the written layout
+    "golden_layout.txt": schema.from_config_dict(demo.get_config()),
+    "golden_layout_pictures.txt": pictures.config(),
+}
 HOW_TO_UPDATE = (
-    f"The layout differs from {GOLDEN.name}. If that is meant, write it anew "
-    "with `python -m tests.parallel.test_sharding` and review the difference.")
+    "The layout differs from {}. If that is meant, write it anew with `python "
+    "-m tests.parallel.test_sharding` and review the difference.")
 
 
 @pytest.fixture(name="state", scope="module")
 def _state():
   """Shapes of the demo's train state; nothing is computed."""
-  return _abstract_state()
+  return _abstract_state(CONFIGS["golden_layout.txt"])
 
 
-def _abstract_state():
-  c = schema.from_config_dict(demo.get_config())
+def _abstract_state(c: schema.Config):
   return jax.eval_shape(lambda: step.init_state(
       tiny.model(c), objectives.make(c), optimizer.make_optimizer(c, 10),
       tiny.init_example(c), c.seed))
 
 
-def test_layout_of_the_demo_on_four_shards_is_the_written_one(state):
-  described = sharding.describe(state.params, fsdp=4) + "\n"
-  assert described == GOLDEN.read_text(), HOW_TO_UPDATE
+def _layout(c: schema.Config) -> str:
+  return sharding.describe(_abstract_state(c).params, fsdp=4) + "\n"
+
+
+@pytest.mark.parametrize("file", CONFIGS)
+def test_layout_on_four_shards_is_the_written_one(file):
+  written = pathlib.Path(__file__).with_name(file).read_text()
+  assert _layout(CONFIGS[file]) == written, HOW_TO_UPDATE.format(file)
 
 
 def test_every_rule_is_used(state):
@@ -99,4 +107,5 @@ def test_constrain_is_a_no_op_without_a_mesh_and_pins_rows_with_one():
 
 
 if __name__ == "__main__":
-  GOLDEN.write_text(sharding.describe(_abstract_state().params, fsdp=4) + "\n")
+  for name, config in CONFIGS.items():
+    pathlib.Path(__file__).with_name(name).write_text(_layout(config))

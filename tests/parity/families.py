@@ -9,6 +9,7 @@ COVERED = {
     "loss_multi_": "test_grouped_loss",
     "loss_single_": "test_itemized_loss",
     "metrics_binary": "test_metrics",
+    "model2d_": "test_model2d",
     "optimizer_": "test_optimizer",
     "preprocess_ct": "test_preprocess_ct",
     "preprocess_ct_resample": "test_preprocess_ct_resample",
@@ -25,7 +26,6 @@ NOT_YET_COVERED = {
     "zeroshot_rsicd": "zero-shot scoring: RSICD",
     "retrieval_": "retrieval by TCSim",
     "baseline_": "FLAIR, CLIP and SigLIP losses",
-    "model2d_": "2-D towers",
 }
 
 

@@ -85,6 +85,40 @@ def bert(torch: dict, num_heads: int) -> dict:
   return params
 
 
+def model2d(torch: dict, *, vision_heads: int, text_heads: int) -> dict:
+  """Both towers for pictures and their projections -> `DualEncoder`."""
+  visual = under(torch, "visual")
+  vision = {"patch": {"kernel": _filters(visual, "conv1")},
+            "cls_token": visual["class_embedding"],
+            "position": {"embedding": visual["positional_embedding"]},
+            "norm_pre": _norm(visual, "ln_pre"),
+            "norm": _norm(visual, "ln_post")}
+  text = {"word": {"embedding": torch["token_embedding.weight"]},
+          "position": {"embedding": torch["positional_embedding"]},
+          "norm": _norm(torch, "ln_final")}
+  return {
+      "vision": vision | _resblocks(visual, vision_heads),
+      "vision_proj": {"kernel": torch["image_post.proj"]},
+      "text_tower": text | _resblocks(torch, text_heads),
+      "text_proj": {"kernel": torch["text_post.proj"]}}
+
+
+def _resblocks(torch: dict, num_heads: int) -> dict:
+  """The layers of an open_clip transformer -> `Block`s."""
+  params = {}
+  for i in _numbers(torch, r"transformer\.resblocks\.(\d+)\."):
+    block = under(torch, f"transformer.resblocks.{i}")
+    attention = _packed(block, "attn.in_proj_weight", "attn.in_proj_bias",
+                        num_heads)
+    params[f"block{i}"] = {
+        "norm1": _norm(block, "ln_1"), "norm2": _norm(block, "ln_2"),
+        "attention": attention
+        | {"out": _merge(block, "attn.out_proj", num_heads)},
+        "mlp": {"fc1": _dense(block, "mlp.c_fc"),
+                "fc2": _dense(block, "mlp.c_proj")}}
+  return params
+
+
 def _numbers(torch: dict, pattern: str) -> list[int]:
   """The layers that the names speak of."""
   return sorted({int(m[1]) for k in torch if (m := re.match(pattern, k))})
@@ -100,9 +134,13 @@ def _dense(torch: dict, name: str) -> dict:
 
 def _patch(torch: dict, name: str) -> dict:
   """A convolution [C, 1, pd, ph, pw] whose stride is its kernel."""
+  return {"kernel": _filters(torch, name), "bias": torch[f"{name}.bias"]}
+
+
+def _filters(torch: dict, name: str) -> np.ndarray:
+  """[C, ...] -> [voxels of a patch, C]."""
   weight = torch[f"{name}.weight"]
-  return {"kernel": weight.reshape(len(weight), -1).T,
-          "bias": torch[f"{name}.bias"]}
+  return weight.reshape(len(weight), -1).T
 
 
 def _split(torch: dict, name: str, num_heads: int) -> dict:

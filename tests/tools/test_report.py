@@ -46,7 +46,8 @@ def _run(tmp_path):
   write("results.json", json.dumps(_results()))
   write("metrics.jsonl", "\n".join(
       json.dumps({"step": s, "loss/total": 9.0 / (s + 1), "loss/ila": 1.0,
-                  "logit_scale": 14.3, "logit/positive": None if s < 9 else 0.7})
+                  "logit_scale": 14.3,
+                  "logit/positive": None if s < 9 else 0.7})
       for s in range(60)))
   write("final.json", json.dumps({
       "step": 2000, "loss": 12.0434, "params_sha256": "9f" * 32}))

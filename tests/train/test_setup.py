@@ -6,7 +6,9 @@ import math
 
 import pytest
 
-from itemclip_jax.train import setup
+from itemclip_jax.ops import intensity
+from itemclip_jax.train import settings, setup
+from tests.train import runs
 from tests.train.conftest import STEPS
 
 
@@ -23,6 +25,15 @@ def _meta(run) -> dict:
                                 "contract": run.contract.to_dict()}))
 
 
+def test_voxels_are_standardised_as_their_modality_wants(run):
+  window = lambda **changes: setup.intensity_window(
+      dataclasses.replace(run.contract, **changes))
+  assert window() == (0.0, 255.0, 0.449, 0.226)
+  assert window(modality="CT", window=(-400.0, 1500.0)) == (
+      -1150.0, 350.0, 0.449, 0.226)
+  assert window(modality="RGB") == intensity.RGB
+
+
 def test_its_own_checkpoint_fits(run):
   setup.require_fit(run, _meta(run), STEPS)
 
@@ -33,6 +44,44 @@ def test_a_checkpoint_of_another_model_is_refused(run):
   with pytest.raises(ValueError, match=(
       "of another model: vision.width was 96, is ")):
     setup.require_fit(run, meta, STEPS)
+
+
+def test_an_older_checkpoint_has_the_defaults_of_what_it_lacks(run):
+  meta = _meta(run)
+  del meta["config"]["vision"]["tower"], meta["config"]["train"]["start_from"]
+  setup.require_fit(run, meta, STEPS)
+  del meta["config"]["vision"]["depth"]  # 2 in this run, by default 12
+  with pytest.raises(ValueError, match="another model: vision.depth was 12, i"):
+    setup.require_fit(run, meta, STEPS)
+
+
+def _with(config, **values):
+  """The config with settings such as text_pretrained="x" changed."""
+  for name, value in values.items():
+    section, _, key = name.partition("_")
+    config = dataclasses.replace(config, **{section: dataclasses.replace(
+        getattr(config, section), **{key: value})})
+  return config
+
+
+def test_where_a_run_began_is_no_other_model(run):
+  moved = _with(run.config, text_pretrained="a", vision_pretrained="b",
+                text_vocabulary="c", train_start_from="d")
+  setup.require_fit(dataclasses.replace(run, config=moved), _meta(run), STEPS)
+  settings.claim(run.workdir, moved)
+  assert runs.read(run.workdir, "config.json")["text"]["pretrained"] == "a"
+  settings.claim(run.workdir, run.config)
+
+
+def test_a_directory_of_an_older_version_goes_on(run):
+  path = run.workdir / "config.json"
+  stored = runs.read(run.workdir, "config.json")
+  del stored["loss"]["uwp_factor"]  # at its default in this run
+  path.write_text(json.dumps(stored))
+  settings.claim(run.workdir, run.config)
+  assert runs.read(run.workdir, "config.json")["loss"]["uwp_factor"] == 1.5
+  with pytest.raises(ValueError, match="settings: loss.uwp_factor was 1.5"):
+    settings.claim(run.workdir, _with(run.config, loss_uwp_factor=2.0))
 
 
 def test_a_checkpoint_of_other_volumes_is_refused(run):

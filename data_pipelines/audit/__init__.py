@@ -1,0 +1,1 @@
+"""What `data_pipelines.verify` looks at, sums up and draws."""

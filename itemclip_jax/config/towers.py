@@ -1,0 +1,121 @@
+"""Settings of the model: image tower, text tower, joint space."""
+
+import dataclasses
+from typing import Literal
+
+from itemclip_jax.config.build import positive, rate
+from itemclip_jax.errors import UserError
+
+MAX_ORDER = 40  # series that the published order embedding can tell apart
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vision:
+  """HLIP, a ViT whose attention groups change by block, or a 2-D ViT."""
+  tower: Literal["hlip", "vit"] = "hlip"  # vit: pictures, depth = R, G, B
+  volume_shape: tuple[int, int, int] = (48, 224, 224)  # D, H, W voxels
+  patch: tuple[int, int, int] = (8, 16, 16)            # voxels of one token
+  width: int = 768
+  depth: int = 12
+  num_heads: int = 12
+  mlp_ratio: float = 4.0
+  slice_blocks: tuple[int, ...] = ()                   # the rest are series
+  study_blocks: tuple[int, ...] = (2, 5, 8, 11)
+  series_embedding: Literal["name", "order", "none"] = "name"
+  name_length: int = 110           # characters read of a series name, + end
+  name_encoder: tuple[int, int, int, int] = (256, 3, 4, 300)
+  # ^ width, depth, heads and MLP width of the series-name encoder
+  drop_path: float = 0.2
+  remat: Literal["none", "block"] = "none"
+  pretrained: str = ""             # file of a 2-D MAE to start from; "" = none
+
+  def __post_init__(self):
+    positive("vision", width=self.width, depth=self.depth,
+              num_heads=self.num_heads, mlp_ratio=self.mlp_ratio,
+              name_length=self.name_length)
+    rate("vision", drop_path=self.drop_path)
+    if min(self.patch) < 1 or min(self.volume_shape) < 1:
+      raise UserError(f"vision.patch={self.patch} and vision.volume_shape="
+                      f"{self.volume_shape} must be positive.")
+    if self.width % self.num_heads:
+      raise UserError(f"vision.num_heads={self.num_heads} does not divide "
+                      f"vision.width={self.width}.")
+    if any(v % p for v, p in zip(self.volume_shape, self.patch)):
+      raise UserError(f"vision.patch={self.patch} does not tile "
+                      f"vision.volume_shape={self.volume_shape}.")
+    if self.series_embedding == "name" and self.name_length > 200:
+      raise UserError(f"vision.name_length={self.name_length} is more than the "
+                      "200 characters that the name encoder can tell apart.")
+    levels = self.slice_blocks + self.study_blocks
+    if len(levels) != len(set(levels)) or any(
+        not 0 <= i < self.depth for i in levels):
+      raise UserError(
+          f"vision.slice_blocks={self.slice_blocks} and vision.study_blocks="
+          f"{self.study_blocks} must be distinct and below vision.depth="
+          f"{self.depth}.")
+    if self.tower == "vit":
+      self._check_picture()
+
+  def _check_picture(self):
+    if (self.volume_shape[0], self.patch[0]) != (3, 3):
+      raise UserError(
+          "vision.tower='vit' reads pictures of 3 colours as depth; "
+          f"vision.volume_shape={self.volume_shape} and vision.patch="
+          f"{self.patch} must start with 3.")
+    if self.series_embedding != "none" or self.slice_blocks + self.study_blocks:
+      raise UserError(
+          "vision.tower='vit' reads one picture a study; set "
+          "vision.series_embedding='none' and leave vision.slice_blocks and "
+          "vision.study_blocks empty.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Text:
+  """How a report becomes item slots, and the tower that reads them."""
+  tower: Literal["bert", "clip"] = "bert"  # clip: causal, state of the end
+  max_items: int = 7               # K: item slots per study
+  max_tokens: int = 256            # T: word pieces per item
+  pretrained: str = ""             # folder of a BERT to start from; "" = none
+  vocabulary: str = ""             # tokenizer.json; "" = the BERT's, or learnt
+  vocab_size: int = 30522
+  width: int = 768
+  depth: int = 12
+  num_heads: int = 12
+  mlp_width: int = 3072
+  dropout: float = 0.1
+  word_init: float = 0.02          # std of new word vectors; BERT's, small
+  lower_case: bool = False         # reports are lower-cased (chest CT)
+  frozen: bool = False             # all but LayerNorm and the projection
+  diverse_max_merge: int = 0       # diverse sampling: items joined; 0 = off
+  diverse_prob: float = 0.5        # of joining neighbours in the list
+  diverse_count: Literal["to_items", "to_max"] = "to_items"  # of items joined
+  diverse_quirk: bool = False      # neighbours never reach the last item
+  padding: str = "Placeholder"     # text of empty slots
+
+  def __post_init__(self):
+    positive("text", max_items=self.max_items, max_tokens=self.max_tokens,
+              vocab_size=self.vocab_size, width=self.width, depth=self.depth,
+              num_heads=self.num_heads, mlp_width=self.mlp_width,
+              word_init=self.word_init)
+    rate("text", diverse_prob=self.diverse_prob, dropout=self.dropout)
+    if self.width % self.num_heads:
+      raise UserError(f"text.num_heads={self.num_heads} does not divide "
+                      f"text.width={self.width}.")
+    if self.tower == "clip" and self.dropout:
+      raise UserError(f"text.dropout={self.dropout}, but text.tower='clip' has "
+                      "no dropout; set it to 0.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Joint:
+  """The joint space in which items attend to image tokens."""
+  width: int = 512                 # E
+  num_heads: int = 8               # A: heads of the item cross-attention
+  query_key_gain: float = 1.0      # of their initial kernels; 1 = torch's
+
+  def __post_init__(self):
+    positive("joint", width=self.width, num_heads=self.num_heads,
+              query_key_gain=self.query_key_gain)
+    if self.width % self.num_heads:
+      raise UserError(f"joint.num_heads={self.num_heads} does not divide "
+                      f"joint.width={self.width}.")

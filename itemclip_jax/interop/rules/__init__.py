@@ -1,0 +1,1 @@
+"""One file per family of public checkpoints: names there and here."""

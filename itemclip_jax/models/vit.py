@@ -1,0 +1,98 @@
+"""2-D ViT of the open_clip family, over pictures stored as volumes.
+
+A picture is a study of one series whose depth is its three colour channels. So
+a patch is (3, p, p), and this tower takes and returns what HLIP does:
+
+    x = LN_pre([cls; patches] + position);  blocks;  LN_post of every token
+
+The position table is learnt and has a row for CLS; the patch embedding has no
+bias; exact GELU, epsilon 1e-5.
+
+Reference: Radford et al. 2021, https://arxiv.org/abs/2103.00020; LN_post on all
+tokens as in FLAIR, Xiao et al. 2024, https://arxiv.org/abs/2412.03561. Initial
+values are open_clip's: those of torch's layers, N(0, 1 / C) for the tables.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from itemclip_jax.errors import UserError
+from itemclip_jax.models import layers
+from itemclip_jax.models.hlip import HlipOutput, patches
+from itemclip_jax.parallel.sharding import constrain
+
+_EPSILON = 1e-5
+# Xavier over the packed [3 C, C] matrix: variance 2 / (3 C + C).
+_PACKED = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
+
+
+class Vit(nn.Module):
+  """Vision tower over pictures.
+
+  Attributes:
+    patch: (3, ph, pw): channels and pixels of a token.
+    width, depth, num_heads, mlp_ratio: of the ViT.
+    drop_path: of the last block; grows linearly from 0.
+    remat: recompute each block in the backward pass.
+    dtype: type of the matmuls, None for the input's.
+  """
+  patch: tuple[int, int, int] = (3, 16, 16)
+  width: int = 768
+  depth: int = 12
+  num_heads: int = 12
+  mlp_ratio: float = 4.0
+  drop_path: float = 0.0
+  remat: bool = False
+  dtype: jax.typing.DTypeLike | None = None
+
+  @nn.compact
+  def __call__(
+      self,
+      volume: jax.Array,        # [B, 1, 3, H, W] standardised
+      series_mask: jax.Array,   # [B, 1] bool, False = no picture
+      series_names=None,        # as HLIP's; one series needs no name
+      series_order=None,
+      *,
+      train: bool = False,
+  ) -> HlipOutput:
+    del series_names, series_order
+    if volume.shape[1] != 1:
+      raise UserError(f"The ViT reads one picture a study, got "
+                      f"{volume.shape[1]} series; set data.max_series=1.")
+    # Weight 0 would let a NaN or an overflow of a missing picture through.
+    volume = layers.exact_zero_where(series_mask[..., None, None, None], volume)
+    x = self._embed(volume)                                    # [B, 1 + N, C]
+    hidden = int(self.width * self.mlp_ratio)
+    inits = layers.Inits(
+        project=_PACKED, out=layers.torch_linear, fc1=layers.torch_linear,
+        fc2=layers.torch_linear, bias1=layers.torch_bias(self.width),
+        bias2=layers.torch_bias(hidden))
+    block = nn.remat(layers.Block, static_argnums=(3,)) if self.remat else (
+        layers.Block)
+    for i in range(self.depth):
+      x = block(self.num_heads, hidden,
+                self.drop_path * i / max(self.depth - 1, 1), _EPSILON,
+                self.dtype, inits=inits, name=f"block{i}")(x, None, train)
+    x = layers.layer_norm(_EPSILON, self.dtype, "norm")(x)
+    mask = jnp.broadcast_to(series_mask, (len(x), x.shape[1] - 1))
+    tokens = layers.exact_zero_where(mask[..., None], x[:, 1:])
+    return HlipOutput(cls=x[:, 0], tokens=tokens, token_mask=mask)
+
+  def _embed(self, volume):
+    """Patches behind the CLS token, with positions, normalised."""
+    x = patches(volume, self.patch)
+    B, C = len(x), self.width
+    # Reshape and matmul, for the reason given in HLIP.
+    x = nn.Dense(C, use_bias=False, dtype=self.dtype, name="patch",
+                 kernel_init=layers.torch_linear)(x.reshape(B, -1, x.shape[-1]))
+    x = constrain(x, ("batch", None, "embed"))
+    table = nn.initializers.normal(C ** -0.5)
+    # One axis, as in the original, so that weight decay leaves it alone.
+    token = self.param("cls_token", table, (C,))
+    cls = jnp.broadcast_to(token.astype(x.dtype), (B, 1, C))
+    x = jnp.concatenate([cls, x], axis=1)
+    position = nn.Embed(x.shape[1], C, dtype=self.dtype, name="position",
+                        embedding_init=table)
+    x = x + position(jnp.arange(x.shape[1]))
+    return layers.layer_norm(_EPSILON, self.dtype, "norm_pre")(x)
