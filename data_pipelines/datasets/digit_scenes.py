@@ -18,7 +18,7 @@ from PIL import Image
 
 from data_pipelines import pictures
 from data_pipelines.datasets import coco_captions
-from data_pipelines.errors import PrepareError
+from data_pipelines.embedded import Embedded
 from data_pipelines.files import write_json
 from data_pipelines.parallel import Workers
 from data_pipelines.scenes import captions
@@ -29,22 +29,11 @@ _BYTES = 3 * 10_000                    # of a scene: raw, shards, shuffler
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dataset:
+class Dataset(Embedded):
   """Options of the build."""
-  seed: int = 0
   num_train: int = 4000
   num_valid: int = 128
   num_test: int = 500
-
-  def __post_init__(self):
-    if min(self.sizes.values()) < 0 or not any(self.sizes.values()):
-      raise PrepareError(f"The splits have sizes {self.sizes}; none may be "
-                         "negative and one must be positive.")
-
-  @property
-  def sizes(self) -> dict[str, int]:
-    return {"train": self.num_train, "valid": self.num_valid,
-            "test": self.num_test}
 
   def bytes_needed(self) -> int:
     return _BYTES * sum(self.sizes.values())

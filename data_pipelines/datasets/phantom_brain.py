@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.datasets import studies
-from data_pipelines.errors import PrepareError
+from data_pipelines.embedded import Embedded
 from data_pipelines.files import write_json
 from data_pipelines.parallel import Workers
 from data_pipelines.phantom import anatomy
@@ -40,29 +40,18 @@ NUM_LESIONS = ((1, 2, 3, 4, 5), (0.2, 0.3, 0.25, 0.15, 0.1))
 FILE_AXES = {"AX": ("LAS", "RAS", "LPS"), "COR": ("LSA", "RSA", "LSP")}
 COUNTS_PER_UNIT = 400.0                # raw int16 numbers of brightness 1
 
-# Of one study, measured: its raw files, and its record before compression,
-# which the shuffler may put on disk.
-_RAW_BYTES, _RECORD_BYTES = 160_000, 450_000
+# Of one study, measured: its raw files, and its record before compression, of
+# which the conformed copy and the shuffler's lie side by side.
+_RAW_BYTES, _RECORD_BYTES = 160_000, 2 * 450_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dataset:
+class Dataset(Embedded):
   """Options of the build."""
   source: str = ""         # where the raw archive goes; "" = <out>/raw
-  seed: int = 0
   num_train: int = 1600
   num_valid: int = 64
   num_test: int = 520
-
-  def __post_init__(self):
-    if min(self.sizes.values()) < 0 or not any(self.sizes.values()):
-      raise PrepareError(f"The splits have sizes {self.sizes}; none may be "
-                         "negative and one must be positive.")
-
-  @property
-  def sizes(self) -> dict[str, int]:
-    return {"train": self.num_train, "valid": self.num_valid,
-            "test": self.num_test}
 
   def bytes_needed(self) -> int:
     return (_RAW_BYTES + _RECORD_BYTES) * sum(self.sizes.values())

@@ -27,6 +27,7 @@ import numpy as np
 
 from data_pipelines import scans
 from data_pipelines.datasets import ct_rate
+from data_pipelines.embedded import Embedded
 from data_pipelines.errors import PrepareError
 from data_pipelines.files import write_json
 from data_pipelines.parallel import Workers
@@ -54,33 +55,25 @@ SPACING_MM = (9.0, 5.0, 5.0)           # D, H, W as stored: 32 x 64 x 64 voxels
 NORMAL_RATE = 0.1
 NUM_FINDINGS = ((1, 2, 3, 4, 5), (0.2, 0.3, 0.25, 0.15, 0.1))
 
-# Of one scan, measured: its raw files, and its record before compression, which
-# the shuffler may put on disk.
-_RAW_BYTES, _RECORD_BYTES = 1_000_000, 450_000
+# Of one scan, measured: its raw files, and its record before compression, of
+# which the conformed copy and the shuffler's lie side by side.
+_RAW_BYTES, _RECORD_BYTES = 1_000_000, 2 * 450_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dataset:
+class Dataset(Embedded):
   """Options of the build."""
   source: str = ""         # where the raw archive goes; "" = <out>/raw
-  seed: int = 0
   num_train: int = 1200
   num_valid: int = 64
   num_test: int = 400
   spacing: tuple[float, float, float] = SPACING_MM   # D, H, W, mm
 
   def __post_init__(self):
-    if min(self.sizes.values()) < 0 or not any(self.sizes.values()):
-      raise PrepareError(f"The splits have sizes {self.sizes}; none may be "
-                         "negative and one must be positive.")
+    super().__post_init__()
     if min(self.shape) < 1:
       raise PrepareError(f"--spacing={self.spacing} leaves {self.shape} voxels "
                          "of a chest; ask for a finer one.")
-
-  @property
-  def sizes(self) -> dict[str, int]:
-    return {"train": self.num_train, "valid": self.num_valid,
-            "test": self.num_test}
 
   @property
   def shape(self) -> tuple[int, int, int]:  # D, H, W as stored
