@@ -123,7 +123,7 @@ def build(dataset, out: pathlib.Path, *, num_workers: int,
 
 def _is_built(dataset, out: pathlib.Path) -> bool:
   """True where the same recipe has been built; another one is an error."""
-  if not (out / "contract.json").exists():
+  if not (out / "contract.json").exists() or not _holds_data(out):
     return False
   try:
     have = record.read_contract(out)
@@ -137,6 +137,14 @@ def _is_built(dataset, out: pathlib.Path) -> bool:
         f"{out} holds {have.dataset} built with {recipes[0]}, asked for is "
         f"{want.dataset} with {recipes[1]}; name another --out or delete it.")
   return (out / "index.npz").exists()
+
+
+def _holds_data(out: pathlib.Path) -> bool:
+  """False after a try that failed at once, e.g. with a misspelt --source."""
+  return any(path.is_file() for path in out.rglob("*")
+             if path.name not in ("contract.json", "findings.json",
+                                  "ingest.jsonl")
+             and "incomplete." not in str(path.relative_to(out)))
 
 
 def _write_records(dataset, raw, out: pathlib.Path, workers: Workers):

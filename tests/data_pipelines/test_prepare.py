@@ -106,6 +106,17 @@ def test_a_patient_in_two_splits_is_an_error(archive, tmp_path):
     archive.build(tmp_path / "out")
 
 
+def test_a_try_that_wrote_no_record_does_not_bind_the_next(archive, tmp_path):
+  """E.g. a --source that was misspelt: the same --out can be given again."""
+  archive.add("s1", report=())
+  with pytest.raises(errors.PrepareError, match="None of the 1 studies"):
+    archive.build(tmp_path / "out")
+  other = type(archive)(tmp_path / "other")
+  other.add("s1")
+  out = other.build(tmp_path / "out")
+  assert len(record.open_split(out, "train").source) == 1
+
+
 def test_a_split_without_any_usable_study_is_an_error(archive, tmp_path):
   archive.add("s1", report=())
   with pytest.raises(errors.PrepareError, match="None of the 1 studies"):
