@@ -29,7 +29,7 @@ _OPTIONS = (
                       "Hounsfield units: 40,80 unless given. (head CT)"),
     flags.DEFINE_list("blood_window", None, "Likewise: 80,200. (head CT)"),
     flags.DEFINE_list("bone_window", None, "Likewise: 600,2800. (head CT)"),
-    flags.DEFINE_float("max_tilt", None, "Largest gantry tilt in degrees: 5 "
+    flags.DEFINE_float("max_tilt", None, "Largest gantry tilt in degrees: 30 "
                        "unless given. (head CT)"),
     flags.DEFINE_list("spacing", None, "Stored voxel D,H,W in millimetres: "
                       "9,5,5 unless given. (phantom_chest)"),

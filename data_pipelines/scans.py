@@ -112,7 +112,8 @@ class HeadOptions:
   brain_window: tuple[float, float] = (40.0, 80.0)  # level, width
   blood_window: tuple[float, float] = (80.0, 200.0)
   bone_window: tuple[float, float] = (600.0, 2800.0)
-  max_tilt: float = 5.0                            # degrees
+  max_tilt: float = 30.0      # degrees; heads are often scanned tilted, and the
+                              # affine stays exact
 
   def __post_init__(self):
     if any(r < s for r, s in zip(self.resize, self.shape)):
