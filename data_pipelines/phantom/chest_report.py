@@ -13,10 +13,10 @@ import numpy as np
 
 from data_pipelines.phantom import chest_findings as findings_lib
 from data_pipelines.phantom import chest_places as places
+from data_pipelines.phantom import wording
 
 NORMAL = "no significant abnormalities"  # as the public chest set writes it
 NO_PLACE_RATE = 0.12     # items that name no place
-HARMLESS_RATE = 0.3      # studies with one more item that is no finding
 
 # Countable or not, each phrase reads well after "There is".
 PHRASES = {
@@ -99,7 +99,7 @@ PLACE_PROMPTS = ("findings consistent with {kind} in the {place}",
 def describe(rng: np.random.Generator, finding: findings_lib.Finding) -> str:
   """One item of the report."""
   kind, place = finding.kind, finding.place
-  phrase = _pick(rng, PHRASES[kind.name])
+  phrase = wording.pick(rng, PHRASES[kind.name])
   templates = WITHOUT_PLACE
   if kind.name in VESSEL and rng.random() < NO_PLACE_RATE:
     phrase = f"{phrase} of the {VESSEL[kind.name]}"
@@ -107,10 +107,10 @@ def describe(rng: np.random.Generator, finding: findings_lib.Finding) -> str:
     templates = WITH_PLACE + (WITH_SIDE if place.side else ())
     if place in places.PLEURA:
       templates = PLEURAL
-  text = _pick(rng, templates).format(
+  text = wording.pick(rng, templates).format(
       phrase=phrase, place=place.name, region=place.region, side=place.side)
   if kind.measured and rng.random() < 0.4:
-    text = _pick(rng, MEASURED).format(
+    text = wording.pick(rng, MEASURED).format(
         text=text.rstrip("."), mm=round(finding.size_mm))
   return text[0].upper() + text[1:]
 
@@ -119,15 +119,8 @@ def write(
     rng: np.random.Generator, found: list[findings_lib.Finding]
 ) -> tuple[list[str], list[int]]:
   """The items of a study, and which item speaks of each finding."""
-  if not found:
-    return [NORMAL], []
-  items = [(k, describe(rng, finding)) for k, finding in enumerate(found)]
-  if rng.random() < HARMLESS_RATE:
-    items.append((None, _pick(rng, HARMLESS)))
-  items = [items[i] for i in rng.permutation(len(items))]
-  about = [k for k, _ in items]
-  return [text for _, text in items], [
-      about.index(k) for k in range(len(found))]
+  return wording.compose(rng, found, describe=describe, normal=NORMAL,
+                         harmless=HARMLESS)
 
 
 def finding_names(
@@ -162,7 +155,3 @@ def labels(found: list[findings_lib.Finding]) -> dict[str, int]:
   present = {name for finding in found
              for name in finding_names(finding.kind, finding.place)}
   return {name: int(name in present) for name in findings()}
-
-
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
-  return options[rng.integers(len(options))]

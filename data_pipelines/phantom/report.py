@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.phantom import lesions
+from data_pipelines.phantom import wording
 
 NORMAL = "Study is unremarkable."
 NO_PLACE_RATE = 0.12     # items that name no place
-HARMLESS_RATE = 0.3      # studies with one more item that is no lesion
 SMALL_MM, LARGE_MM = 38.0, 44.0
 
 # Countable phrases for each kind.
@@ -74,10 +74,10 @@ def describe(rng: np.random.Generator, lesion: lesions.Lesion) -> str:
   templates = WITH_PLACE + (WITH_SIDE if place.side else ())
   if rng.random() < NO_PLACE_RATE:
     templates = WITHOUT_PLACE
-  phrase = _pick(rng, PHRASES[lesion.kind.name])
+  phrase = wording.pick(rng, PHRASES[lesion.kind.name])
   sized = f"{_size(rng, lesion.diameter_mm)}{phrase}"
   article = "an" if sized[0] in "aeiou" else "a"
-  text = _pick(rng, templates).format(
+  text = wording.pick(rng, templates).format(
       phrase=phrase, sized=sized, a_sized=f"{article} {sized}",
       place=place.name, region=place.region, side=place.side,
       mm=round(lesion.diameter_mm))
@@ -88,15 +88,8 @@ def write(
     rng: np.random.Generator, found: list[lesions.Lesion]
 ) -> tuple[list[str], list[int]]:
   """The items of a study, and which item speaks of each lesion."""
-  if not found:
-    return [NORMAL], []
-  items = [(k, describe(rng, lesion)) for k, lesion in enumerate(found)]
-  if rng.random() < HARMLESS_RATE:
-    items.append((None, _pick(rng, HARMLESS)))
-  items = [items[i] for i in rng.permutation(len(items))]
-  about = [k for k, _ in items]
-  return [text for _, text in items], [
-      about.index(k) for k in range(len(found))]
+  return wording.compose(rng, found, describe=describe, normal=NORMAL,
+                         harmless=HARMLESS)
 
 
 def finding_names(kind: lesions.Kind, place: lesions.Place) -> tuple[str, ...]:
@@ -138,7 +131,3 @@ def _size(rng: np.random.Generator, diameter_mm: float) -> str:
   if rng.random() < 0.25 or SMALL_MM <= diameter_mm <= LARGE_MM:
     return ""
   return "small " if diameter_mm < SMALL_MM else "large "
-
-
-def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
-  return options[rng.integers(len(options))]

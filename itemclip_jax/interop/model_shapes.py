@@ -18,6 +18,12 @@ def example(config: schema.Config) -> dict:
       "item_tokens": shape((1, 1, config.text.max_tokens), jnp.int32)}
 
 
+def zeros(config: schema.Config) -> dict:
+  """A batch as `example` describes it."""
+  return {name: jnp.zeros(x.shape, x.dtype)
+          for name, x in example(config).items()}
+
+
 def abstract_params(config: schema.Config) -> dict:
   """Shapes and types of the parameters of `DualEncoder(config)`."""
   return jax.eval_shape(DualEncoder(config).init, jax.random.key(0),

@@ -43,7 +43,6 @@ import tempfile
 from absl import flags
 from absl import logging
 import jax
-import jax.numpy as jnp
 from ml_collections import config_flags
 import numpy as np
 
@@ -180,10 +179,8 @@ def _initial(config: schema.Config, names: list[str]) -> dict:
 
   @jax.jit
   def make():
-    zeros = {k: jnp.zeros(x.shape, x.dtype)
-             for k, x in model_shapes.example(config).items()}
     params = DualEncoder(config, logit_bias=bias).init(
-        jax.random.key(config.seed), zeros)["params"]
+        jax.random.key(config.seed), model_shapes.zeros(config))["params"]
     return {name: params[name] for name in names}
 
   return jax.device_get(make())

@@ -14,7 +14,7 @@ from itemclip_jax.config import schema
 from itemclip_jax.data import example as example_lib
 from itemclip_jax.data import record, tokens
 from itemclip_jax.errors import UserError
-from itemclip_jax.interop import hf_text, pretrained
+from itemclip_jax.interop import hf_text, model_shapes, pretrained
 from itemclip_jax.models.dual_encoder import DualEncoder
 from itemclip_jax.ops import intensity
 from itemclip_jax.parallel import multihost, sharding
@@ -52,19 +52,10 @@ class Run:
     return {"next_index": step, "studies_sha256": self.split.sha256,
             "vocabulary_sha256": self.make_example.tokenize.sha256}
 
-  def example(self) -> dict:
-    """A batch of one study, of zeros, to initialise the model with."""
-    c = self.config
-    return {
-        "volume": jnp.zeros((1, 1, *c.vision.volume_shape), self.dtype),
-        "series_mask": jnp.ones((1, 1), bool),
-        "series_names": jnp.zeros((1, 1, c.vision.name_length), jnp.int32),
-        "item_tokens": jnp.zeros((1, 1, c.text.max_tokens), jnp.int32),
-    }
-
   def _make_state(self) -> step_lib.TrainState:
-    return step_lib.init_state(self.model, self.objective, self.tx,
-                               self.example(), self.config.seed)
+    return step_lib.init_state(
+        self.model, self.objective, self.tx,
+        model_shapes.zeros(self.config), self.config.seed)
 
   def init(self, params: dict | None = None) -> step_lib.TrainState:
     """The initial state, pretrained where asked, laid out over the mesh.
