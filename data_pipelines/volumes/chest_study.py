@@ -26,26 +26,38 @@ class Job(ct_study.Job):
     metadata: its row of CT-RATE's metadata table; {} where there is none.
     scale: what a NIfTI file holds, see `ct.factors`.
     stored_as: axis directions of an array that comes without an affine.
+    spacing_mm: D, H, W as stored.
   """
   file: str
   metadata: dict[str, str] = dataclasses.field(default_factory=dict)
   scale: str = "auto"
   stored_as: str = ct.ORIENTATION["axial"]
+  spacing_mm: tuple[float, float, float] = ct.SPACING_MM
 
 
 def make_record(job: Job) -> Result:
   """Reads, checks and resamples one volume; never raises for bad data."""
-  path = job.root / job.file
-  read = {".npz": _read_npz, ".pt": _read_pt}.get(path.suffix, _read_nifti)
   try:
-    volume, spacing, notes = read(path, job)
-    series = ct_study.Stored(SERIES_NAME, volume, spacing, path)
+    volume, spacing, notes = read(job)
+    series = ct_study.Stored(
+        SERIES_NAME, volume, spacing, job.root / job.file)
     record = ct_study.make_record(job, [series], ct.ORIENTATION["axial"])
     return Result(job.study, record, tuple(
         ct_study.line(job, note=note) for note in notes))
   except (SeriesError, ValueError) as error:
     return Result(job.study, None, (
         ct_study.line(job, reason=str(error)),))
+
+
+def read(job: Job) -> tuple[Volume, np.ndarray, list[str]]:
+  """Returns the voxels as stored, the spacing of the file [3], and notes.
+
+  Raises:
+    SeriesError, ValueError: it cannot be used; the text is the reason.
+  """
+  path = job.root / job.file
+  reader = {".npz": _read_npz, ".pt": _read_pt}.get(path.suffix, _read_nifti)
+  return reader(path, job)
 
 
 def _read_nifti(path, job: Job) -> tuple[Volume, np.ndarray, list[str]]:
@@ -58,8 +70,8 @@ def _read_nifti(path, job: Job) -> tuple[Volume, np.ndarray, list[str]]:
   slope, intercept = ct.factors(
       volume.voxels, slope=slope, intercept=intercept,
       scale="hounsfield" if unknown else job.scale)
-  return (ct.chest(volume, slope, intercept), volume.spacing_mm,
-          [note] if note else [])
+  stored = ct.chest(volume, slope, intercept, spacing_mm=job.spacing_mm)
+  return stored, volume.spacing_mm, [note] if note else []
 
 
 def _read_npz(path, job: Job) -> tuple[Volume, np.ndarray, list[str]]:
@@ -79,7 +91,7 @@ def _read_npz(path, job: Job) -> tuple[Volume, np.ndarray, list[str]]:
     raise SeriesError(f"no Hounsfield units ({reason})")
   volume = ct.to_canonical(Volume(
       voxels, _unplaced(job.stored_as, (_RAD_SPACING_MM,) * 3)))
-  return ct.chest(volume), volume.spacing_mm, []
+  return ct.chest(volume, spacing_mm=job.spacing_mm), volume.spacing_mm, []
 
 
 def _read_pt(path, job: Job) -> tuple[Volume, np.ndarray, list[str]]:
@@ -91,6 +103,9 @@ def _read_pt(path, job: Job) -> tuple[Volume, np.ndarray, list[str]]:
     raise SeriesError(f"shape {voxels.shape}, want three axes of at least 2")
   if reason := ct.implausible(voxels):
     raise SeriesError(f"no Hounsfield units ({reason})")
+  if tuple(job.spacing_mm) != ct.SPACING_MM:
+    raise SeriesError(f"a tensor of {_mm(ct.SPACING_MM)}, want "
+                      f"{_mm(job.spacing_mm)}")
   stated = _table_geometry(job.metadata)
   if stated is None:
     affine = _unplaced(job.stored_as, ct.SPACING_MM)

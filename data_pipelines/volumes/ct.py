@@ -147,9 +147,14 @@ def read_nifti(path: pathlib.Path) -> tuple[Volume, bool]:
 
 
 def chest(
-    volume: Volume, slope: float = 1.0, intercept: float = 0.0) -> Volume:
-  """Any grid -> Hounsfield units, int16, canonical order, SPACING_MM."""
-  volume = volume_lib.resample(to_canonical(volume), SPACING_MM)
+    volume: Volume,
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    *,
+    spacing_mm: tuple[float, float, float] = SPACING_MM,
+) -> Volume:
+  """Any grid -> Hounsfield units, int16, canonical order, one spacing."""
+  volume = volume_lib.resample(to_canonical(volume), spacing_mm)
   # After the resampling, which it commutes with: a tenth of the voxels.
   return to_int16(Volume(volume_lib.hounsfield(
       volume.voxels, slope=slope, intercept=intercept), volume.affine))

@@ -48,11 +48,11 @@ class Header:
   study: str                 # identifiers: to group by, not to be stored
   series: str
   modality: str
-  fault: str | None          # why the file is no slice of a volume
-  size: tuple[int, int]      # rows, columns
-  pixel_mm: np.ndarray       # [2] between rows, between columns
-  position: np.ndarray       # [3] LPS mm of the first pixel's centre
-  axes: np.ndarray           # [2, 3] direction of +column and of +row, LPS
+  fault: str | None          # why the file is no slice of a volume; then
+  size: tuple[int, int] = (0, 0)          # none of these: rows, columns
+  pixel_mm: np.ndarray | None = None      # [2] between rows, between columns
+  position: np.ndarray | None = None      # [3] LPS mm of the first pixel
+  axes: np.ndarray | None = None          # [2, 3] of +column and of +row, LPS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,24 +77,21 @@ def read_header(path: pathlib.Path) -> Header | None:
                              specific_tags=list(_TAGS))
       # Geometry that a file lacks or garbles is told by its fault.
       fault = _fault(tags)
-      nothing = fault is not None
+      place = {} if fault else {
+          "size": (int(tags.Rows), int(tags.Columns)),
+          "pixel_mm": _floats(tags.PixelSpacing, 2),
+          "position": _floats(tags.ImagePositionPatient, 3),
+          "axes": _floats(tags.ImageOrientationPatient, 6).reshape(2, 3)}
       return Header(
-          path=path, study=str(tags.get("StudyInstanceUID", "")),
-          series=str(tags.get("SeriesInstanceUID", "")),
-          modality=str(tags.get("Modality", "")), fault=fault,
-          size=(0, 0) if nothing else (int(tags.Rows), int(tags.Columns)),
-          pixel_mm=np.zeros(2) if nothing else _floats(tags.PixelSpacing, 2),
-          position=(np.zeros(3) if nothing
-                    else _floats(tags.ImagePositionPatient, 3)),
-          axes=(np.zeros((2, 3)) if nothing else
-                _floats(tags.ImageOrientationPatient, 6).reshape(2, 3)))
+          path, str(tags.get("StudyInstanceUID", "")),
+          str(tags.get("SeriesInstanceUID", "")),
+          str(tags.get("Modality", "")), fault, **place)
     except pydicom_errors.InvalidDicomError:
       return None
     except (OSError, EOFError, ValueError, TypeError, AttributeError,
             NotImplementedError) as error:
-      return Header(path, "", "", "", f"a damaged header "
-                    f"({type(error).__name__})", (0, 0), np.zeros(2),
-                    np.zeros(3), np.zeros((2, 3)))
+      return Header(path, "", "", "",
+                    f"a damaged header ({type(error).__name__})")
 
 
 def find_headers(
@@ -140,13 +137,15 @@ def read_ids(
   return found
 
 
-def read_series(
+def arrange(
     headers: Sequence[Header],
     *,
     modality: str = "CT",
     max_tilt: float = MAX_TILT_DEGREES,
-) -> Series:
-  """Reads the slices of one series and stacks them by their positions.
+) -> tuple[list[Header], np.ndarray, tuple[str, ...]]:
+  """The slices of one series in order, their affine, and what was mended.
+
+  The affine [4, 4] is that of (slice, row, column) -> RAS mm.
 
   Raises:
     SeriesError: they are no volume of that modality that can be trusted.
@@ -155,9 +154,15 @@ def read_series(
   _require_alike(slices)
   slices, order_notes = _ordered(slices)
   affine, geometry_notes = _affine(slices, max_tilt)
+  return slices, affine, (*notes, *order_notes, *geometry_notes)
+
+
+def read_series(headers: Sequence[Header], **options) -> Series:
+  """Reads and stacks the slices; arguments and errors are those of `arrange`.
+  """
+  slices, affine, notes = arrange(headers, **options)
   voxels = np.stack([dicom_pixels.read(s.path) for s in slices])
-  return Series(Volume(voxels, affine), slices[0].path,
-                (*notes, *order_notes, *geometry_notes))
+  return Series(Volume(voxels, affine), slices[0].path, notes)
 
 
 def _fault(tags: pydicom.Dataset) -> str | None:

@@ -4,6 +4,7 @@ Every window of every series is a series of its own with its own name.
 """
 
 import dataclasses
+import pathlib
 
 from data_pipelines.result import Result
 from data_pipelines.volumes import ct
@@ -11,6 +12,7 @@ from data_pipelines.volumes import ct_study
 from data_pipelines.volumes import dicom
 from data_pipelines.volumes.nifti import SeriesError
 from itemclip_jax.data import series_name
+from itemclip_jax.data.volume import Volume
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ def make_record(job: Job) -> Result:
   """Reads, checks and conforms one study; never raises for bad data."""
   log = []
   try:
-    series = _series(job, log)
+    series = read(job, log)
     record = ct_study.make_record(job, series, ct.ORIENTATION["axial"])
     return Result(job.study, record, tuple(log))
   except SeriesError as error:
@@ -44,22 +46,26 @@ def make_record(job: Job) -> Result:
         ct_study.line(job, reason=str(error)),))
 
 
-def _series(job: Job, log: list[dict[str, str]]) -> list[ct_study.Stored]:
-  """All windows of all series that can be used; tells the rest to `log`."""
+def read(job: Job, log: list[dict[str, str]]) -> list[ct_study.Stored]:
+  """All windows of all series that can be used; tells the rest to `log`.
+
+  Raises:
+    SeriesError: there is none.
+  """
   stored, names = [], set()
   for headers in dicom.group(_headers(job, log)):
     where = headers[0].path.parent.relative_to(job.root).as_posix()
     try:
-      read = dicom.read_series(headers, max_tilt=job.max_tilt)
-      ct.require_axial(read.volume)
-      if reason := ct.implausible(read.volume.voxels):
+      series = dicom.read_series(headers, max_tilt=job.max_tilt)
+      ct.require_axial(series.volume)
+      if reason := ct.implausible(series.volume.voxels):
         raise SeriesError(f"no Hounsfield units ({reason})")
       folder = _unique(headers[0].path.parent.name.replace(" ", "_"), names)
-      stored += _views(job, read, folder)
+      stored += views(job, series.volume, series.source, folder)
     except (SeriesError, ValueError) as error:
       log.append(ct_study.line(job, series=where, reason=str(error)))
       continue
-    log += [ct_study.line(job, series=where, note=n) for n in read.notes]
+    log += [ct_study.line(job, series=where, note=n) for n in series.notes]
   if not stored:
     reasons = "; ".join(dict.fromkeys(
         line["reason"] for line in log if "reason" in line))
@@ -77,20 +83,25 @@ def _headers(job: Job, log: list[dict[str, str]]) -> list[dicom.Header]:
   return headers
 
 
-def _views(
-    job: Job, read: dicom.Series, folder: str) -> list[ct_study.Stored]:
+def views(job: Job, hounsfield: Volume, source: pathlib.Path, folder: str
+          ) -> list[ct_study.Stored]:
+  """Every window of one series; `folder` is what its name is made of.
+
+  Raises:
+    SeriesError: its name would not be fit to be read.
+  """
   # First, for the three windows then have fewer slices to look at.
-  thin = ct.thinned(read.volume, job.resize[0])
-  views = []
+  thin = ct.thinned(hounsfield, job.resize[0])
+  found = []
   for window, levels in job.windows.items():
     name = job.name.format(folder=folder, window=window)
     if fault := series_name.fault(name):
       raise SeriesError(fault)
     volume = ct.head_view(
         thin, levels, resize_to=job.resize, shape=job.shape)
-    views.append(ct_study.Stored(
-        name, volume, ct.to_canonical(read.volume).spacing_mm, read.source))
-  return views
+    found.append(ct_study.Stored(
+        name, volume, ct.to_canonical(hounsfield).spacing_mm, source))
+  return found
 
 
 def _unique(name: str, taken: set[str]) -> str:

@@ -10,8 +10,10 @@ cannot be told. Its record says so: the orientation is UNKNOWN, the spacing NaN,
 and the affine gives the file's own voxels instead of millimetres.
 """
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from itemclip_jax.data.volume import Volume
 
 TENSOR = "img.pt"
 NAMES = ("img.nii.gz", "img.nii", TENSOR)
+MODALITY = "MR"          # DICOM's word for it
 UNKNOWN = "???"          # directions of +d, +h, +w
 
 _TOP = 255.0
@@ -75,25 +78,41 @@ def read(path: pathlib.Path, grid: Grid) -> Series:
   Raises:
     SeriesError, ValueError: it cannot be used; the text is the reason.
   """
-  try:
+  if path.is_dir():
+    with _damage_told():
+      headers = _one_series(path)
+    return read_slices(headers, grid)
+  with _damage_told():
     if path.suffix == ".pt":
       return _read_tensor(path, grid)
-    source, code, notes = _read_raw(path, grid)
+    source, code = nifti.read_series(path, stack_two=grid.stack_two)
+  return _conformed(source, code, grid)
+
+
+def read_slices(headers: Sequence[dicom.Header], grid: Grid) -> Series:
+  """Reads and conforms the DICOM files of one series; errors as of `read`."""
+  with _damage_told():
+    found = dicom.read_series(headers, modality=MODALITY)
+    source, code = nifti.to_plane(found.volume)
+  return _conformed(source, code, grid, found.notes)
+
+
+@contextlib.contextmanager
+def _damage_told():
+  try:
+    yield
   except SeriesError:
     raise
   except Exception as error:  # damage has more forms than decoders name
     # Without its message, which may quote the header.
     raise SeriesError(f"unreadable ({type(error).__name__})") from error
+
+
+def _conformed(source: Volume, code: str, grid: Grid,
+               notes: tuple[str, ...] = ()) -> Series:
   stored = volume_lib.conform(source, resize_to=grid.resize, shape=grid.shape,
                               intensity=grid.intensity)
   return Series(stored, code, source.spacing_mm, notes)
-
-
-def _read_raw(
-    path: pathlib.Path, grid: Grid) -> tuple[Volume, str, tuple[str, ...]]:
-  if path.is_dir():
-    return _read_slices(path)
-  return *nifti.read_series(path, stack_two=grid.stack_two), ()
 
 
 def _read_tensor(path: pathlib.Path, grid: Grid) -> Series:
@@ -116,8 +135,8 @@ def _read_tensor(path: pathlib.Path, grid: Grid) -> Series:
   return Series(Volume(stored, volume.affine), UNKNOWN, np.full(3, np.nan))
 
 
-def _read_slices(
-    folder: pathlib.Path) -> tuple[Volume, str, tuple[str, ...]]:
+def _one_series(folder: pathlib.Path) -> list[dicom.Header]:
+  """The headers of a folder that holds the slices of one series."""
   headers, _ = dicom.find_headers(folder)
   if not headers:
     raise SeriesError(f"the folder holds no DICOM file and none of "
@@ -126,6 +145,4 @@ def _read_slices(
   usable = [g for g in groups if any(h.fault is None for h in g)]
   if len(usable) > 1:
     raise SeriesError(f"{len(usable)} series in one folder, want one")
-  found = dicom.read_series((usable or groups)[0], modality="MR")
-  volume, code = nifti.to_plane(found.volume)
-  return volume, code, found.notes
+  return (usable or groups)[0]

@@ -1,0 +1,1 @@
+"""Raw files of one study, read by the code that builds training sets."""
