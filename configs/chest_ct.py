@@ -48,6 +48,7 @@ def get_config(variant: str = ""):
   config.train.global_batch = 512
   config.train.epochs = 80.0
   config.train.warmup_steps = 100
+  config.eval.evaluators = ("ct_rate",)
   return variants.apply(config, variant,
                         {"released": released, "smoke": smoke,
                          "adapt": variants.adapt})

@@ -55,6 +55,7 @@ def get_config(variant: str = ""):
   config.train.save_every = 300
   config.eval.evaluators = ("zeroshot_auc", "segmentation")
   config.eval.top_tokens = 2
+  config.eval.untrained = True
   return variants.apply(config, variant, {"smoke": smoke})
 
 

@@ -34,6 +34,7 @@ def get_config(variant: str = ""):
   config.train.global_batch = 1024
   config.train.epochs = 60.0
   config.train.warmup_steps = 2000
+  config.eval.evaluators = ("retrieval",)
   return variants.apply(config, variant,
                         {"released": released, "smoke": variants.scenes,
                          "adapt": variants.adapt})

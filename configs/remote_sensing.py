@@ -35,6 +35,7 @@ def get_config(variant: str = ""):
   config.train.epochs = 120.0
   config.train.examples_per_epoch = 10_240
   config.train.warmup_steps = 100
+  config.eval.evaluators = ("rsicd",)
   return variants.apply(config, variant,
                         {"released": released, "smoke": variants.scenes,
                          "adapt": variants.adapt})

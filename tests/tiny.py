@@ -1,12 +1,16 @@
 """The demo's run, small enough that its parts compile in seconds."""
 
+import pathlib
+
 import jax.numpy as jnp
 import numpy as np
 
 from configs import demo
 from itemclip_jax.config import schema, variants
-from itemclip_jax.data import series_name
+from itemclip_jax.data import record, series_name, tokens
+from itemclip_jax.interop import mapping, model_shapes
 from itemclip_jax.models.dual_encoder import DualEncoder
+from itemclip_jax.tools import release
 
 
 def config(root="", **changes) -> schema.Config:
@@ -56,3 +60,18 @@ def init_example(c: schema.Config) -> dict:
 def model(c: schema.Config) -> DualEncoder:
   """The model of a run whose bias is a number."""
   return DualEncoder(c, logit_bias=-2.0)
+
+
+def released(c: schema.Config, folder: pathlib.Path) -> pathlib.Path:
+  """A released model of random parameters; its words are those of the set."""
+  root, words = pathlib.Path(c.data.root), folder / "words.json"
+  tokens.train_vocabulary(record.read_items(root, "train"), words,
+                          c.text.vocab_size)
+  rng = np.random.default_rng(0)
+  params = mapping.unflatten({
+      path: rng.normal(size=shape, scale=0.1).astype(np.float32)
+      for path, shape in model_shapes.of(c).items()})
+  release.write(folder / "model", release.Parts(
+      params=params, config=c, contract=record.read_contract(root),
+      vocabulary=words.read_bytes(), step=0, origin="Random."), {})
+  return folder / "model"

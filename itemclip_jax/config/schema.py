@@ -113,7 +113,10 @@ class Train:
 class Eval:
   """What `--mode=eval` measures."""
   checkpoint: Literal["latest", "best"] = "latest"  # best: train.best_metric
-  evaluators: tuple[str, ...] = ("zeroshot_auc",)  # modules of evaluators/
+  model: str = ""                  # run, released or converted model to measure
+  evaluators: tuple[str, ...] = ("zeroshot_auc",)  # see evaluators/__init__.py
+  untrained: bool = False          # measure the model before training as well
+  threshold_split: str = ""        # whose labels choose "@valid" thresholds
   batch: int = 32
   min_positives: int = 10          # findings with fewer are not averaged
   bootstrap: int = 1000            # resamples of patients
@@ -151,6 +154,10 @@ class Config:
     if self.train.global_batch % self.loss.groups:
       raise UserError(f"loss.groups={self.loss.groups} does not divide "
                       f"train.global_batch={self.train.global_batch}.")
+    if self.eval.threshold_split == self.data.test_split:
+      raise UserError(f"eval.threshold_split={self.eval.threshold_split!r} is "
+                      "the split that is measured; choose thresholds on "
+                      "another, or on none.")
     vision, most = self.vision, MAX_ORDER
     if vision.series_embedding == "order" and self.data.max_series > most:
       raise UserError(f"data.max_series={self.data.max_series}, but with "

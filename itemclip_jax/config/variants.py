@@ -33,7 +33,8 @@ def shrink(config: ml_collections.ConfigDict):
                      depth=1, num_heads=2, mlp_width=64, dropout=0.0)
   config.joint.update(width=32, num_heads=4)
   config.train.update(global_batch=8, steps=2, warmup_steps=1, log_every=1)
-  config.eval.update(batch=8, bootstrap=20, min_positives=1)
+  config.eval.update(evaluators=("zeroshot_auc",), batch=8, bootstrap=20,
+                     min_positives=1)
 
 
 def adapt(config: ml_collections.ConfigDict):

@@ -18,6 +18,8 @@ from itemclip_jax.data.example import MakeExample
 from itemclip_jax.data.record import Split
 from itemclip_jax.errors import UserError
 
+ITEM_SEPARATOR = "\x1f"
+
 
 # eq=False: hashed by identity, `lru_cache` asks for the hash of every row.
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,13 +131,15 @@ def eval_batches(
     batch: int,                  # of all processes together
     process: int = 0,
     num_processes: int = 1,
+    first: int = 0,
 ):
-  """Yields this process's rows of a split in record order, once.
+  """Yields this process's rows of a split in record order, from batch `first`.
 
   Batch n holds the records n * batch and on, whatever the number of processes.
   What lies beyond the end repeats the last study under a False `example_mask`,
   so that all processes take the same number of steps. All series of a study
-  are used, up to data.max_series. Adds `record`, [batch].
+  are used, up to data.max_series. Adds `record` [batch], and `items` [batch]
+  str: the stored items of a study, joined by `ITEM_SEPARATOR`.
   """
   config = make_example.config
   largest = int(split.index["num_series"].max())
@@ -146,12 +150,14 @@ def eval_batches(
   def load(place: int) -> dict[str, np.ndarray]:
     step, row = divmod(place, rows)
     record = step * batch + process * rows + row
-    example = make_example(split.study(min(record, total - 1)), series)
-    return example | {"example_mask": np.bool_(record < total),
-                      "record": np.int64(min(record, total - 1))}
+    study = split.study(min(record, total - 1))
+    return make_example(study, series) | {
+        "example_mask": np.bool_(record < total),
+        "record": np.int64(min(record, total - 1)),
+        "items": np.str_(ITEM_SEPARATOR.join(study["items"]))}
 
   steps = -(-total // batch)
-  examples = grain.MapDataset.range(steps * rows).map(load)
+  examples = grain.MapDataset.range(first * rows, steps * rows).map(load)
   yield from _batched(examples, rows, config)
 
 

@@ -93,6 +93,7 @@ class Source:
 
   def __init__(self, folder: pathlib.Path, split: str, *,
                ground_truth: bool = True, only: tuple[str, ...] = ()):
+    self._folder = pathlib.Path(folder)
     builder = tfds.builder_from_directory(folder)
     # TFDS's own partial decoding needs TensorFlow; a smaller dict does not.
     self._features = tfds.features.FeaturesDict({
@@ -107,6 +108,11 @@ class Source:
 
   def __len__(self) -> int:
     return self._size
+
+  def files(self) -> list[tuple[str, int, int]]:
+    """Name, size and time of change (ns) of every file; tells builds apart."""
+    stats = [(p.name, p.stat()) for p in sorted(self._folder.iterdir())]
+    return [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
 
   @contextlib.contextmanager
   def _readable(self, what: str):

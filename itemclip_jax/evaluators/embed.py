@@ -1,8 +1,9 @@
-"""Encodes studies and texts for evaluation, and scores one by the other.
+"""The compiled functions of evaluation: encode studies and texts, compare them.
 
-As in the published evaluation, image tokens and texts are L2-normalised before
-the item attention. The parameters are arguments of every function, so that the
-trained and the untrained model share what was compiled.
+Two rules are published. Zero-shot scores normalise image tokens and texts
+before the item attention; retrieval, like training, does not. Parameters are
+arguments of every function, so that a trained and an untrained model share
+what was compiled.
 
 Reference: Lyu et al. 2025, https://arxiv.org/abs/2512.11141, section 4.
 """
@@ -13,11 +14,22 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from itemclip_jax.models.dual_encoder import DualEncoder
 from itemclip_jax.ops import item_pairs
 from itemclip_jax.ops.intensity import Window, standardise
+from itemclip_jax.parallel.sharding import constrain
+
+# Texts compared at a time: as many as keep the attention of a batch of studies
+# below this many numbers, at most 64.
+_ATTENTION_SIZE, _MOST_TEXTS = 2**27, 64
+
+
+class Features(NamedTuple):
+  """Studies as the vision tower gives them; independent of any text."""
+  image: jax.Array            # [B, E]
+  tokens: jax.Array           # [B, N, E]
+  mask: jax.Array             # [B, N] bool, False = padding
 
 
 class Encoded(NamedTuple):
@@ -40,12 +52,10 @@ class Encoder:
     model: as trained.
     window: of the stored intensities.
     dtype: of the standardised volume.
-    block: texts compared at a time, to bound memory.
   """
   model: DualEncoder
   window: Window
   dtype: jax.typing.DTypeLike
-  block: int = 64
 
   def _attention(self, params, *args, method):
     return self.model.apply(
@@ -53,53 +63,70 @@ class Encoder:
         *args, method=lambda m, *a: getattr(m.item_attention, method)(*a))
 
   @functools.partial(jax.jit, static_argnums=0)
-  def studies(self, params, volume, series_mask, series_names) -> Encoded:
-    """[B,S,D,H,W] stored voxels, [B,S] bool, [B,S,L] codes -> `Encoded`."""
+  def features(self, params, volume, series_mask, series_names) -> Features:
+    """[B,S,D,H,W] stored voxels, [B,S] bool, [B,S,L] codes -> `Features`."""
     volume = standardise(volume, *self.window, dtype=self.dtype)
-    image, tokens, mask = self.model.apply(
-        {"params": params}, volume, series_mask, series_names, method="image")
-    keys = self._attention(params, item_pairs.unit(tokens), mask,
-                           method="project_tokens")
-    return Encoded(item_pairs.unit(image), keys)
+    out = self.model.apply({"params": params}, volume, series_mask,
+                           series_names, method="image")
+    # Every process keeps the rows that it sent, so they must not move.
+    return Features(*(constrain(x, ("batch", *[None] * (x.ndim - 1)))
+                      for x in out))
+
+  @functools.partial(jax.jit, static_argnums=0, static_argnames="normalise")
+  def prepare(self, params, features: Features, *,
+              normalise: bool = True) -> Encoded:
+    """Projects keys and values, of normalised tokens or of plain ones."""
+    image, tokens, mask = features
+    tokens = item_pairs.unit(tokens) if normalise else tokens
+    return Encoded(
+        item_pairs.unit(image),
+        self._attention(params, tokens, mask, method="project_tokens"))
 
   @functools.partial(jax.jit, static_argnums=0)
+  def embed(self, params, ids) -> jax.Array:
+    """[P, T] word-piece ids -> [P, E]."""
+    return self.model.apply({"params": params}, ids, method="text")
+
+  @functools.partial(jax.jit, static_argnums=0, static_argnames="normalise")
+  def ask(self, params, embedding, *, normalise: bool = True) -> Texts:
+    """[P, E] -> `Texts`."""
+    unit = item_pairs.unit(embedding)
+    items = self._attention(params, unit if normalise else embedding,
+                            method="project_items")
+    return Texts(unit, items.query)
+
+  def studies(self, params, volume, series_mask, series_names) -> Encoded:
+    """`features`, then `prepare`, by the zero-shot rule."""
+    return self.prepare(
+        params, self.features(params, volume, series_mask, series_names))
+
   def texts(self, params, ids) -> Texts:
-    """[P, T] word-piece ids -> `Texts`."""
-    text = item_pairs.unit(
-        self.model.apply({"params": params}, ids, method="text"))
-    return Texts(text, self._attention(params, text,
-                                       method="project_items").query)
+    """`embed`, then `ask`, by the zero-shot rule."""
+    return self.ask(params, self.embed(params, ids))
 
   @functools.partial(jax.jit, static_argnums=0)
   def scores(self, params, encoded: Encoded, texts: Texts):
     """TCSim and cosine with the global vector, [B, P] each."""
     B, P = len(encoded.image), len(texts.embedding)
+    everything = jnp.broadcast_to(jnp.arange(P), (B, P))
+    return (self._tcsim(params, encoded, texts, everything),
+            encoded.image @ texts.embedding.T)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def chosen(self, params, encoded: Encoded, texts: Texts, which) -> jax.Array:
+    """TCSim [B, J] of each study with its own texts `which` [B, J]."""
+    return self._tcsim(params, encoded, texts, which)
+
+  def _tcsim(self, params, encoded, texts, which):
     out = lambda pooled: self._attention(params, pooled, method="output")
-    pairs = item_pairs.compare(
-        item_pairs.Items(*texts), encoded.tokens,
-        jnp.broadcast_to(jnp.arange(P), (B, P)), out, num_own=0,
-        block=self.block)
-    return pairs.local, encoded.image @ texts.embedding.T
+    B, N, A, _ = encoded.tokens.key.shape
+    block = max(1, min(_MOST_TEXTS, _ATTENTION_SIZE // (B * N * A)))
+    return item_pairs.compare(
+        item_pairs.Items(*texts), encoded.tokens, which, out, num_own=0,
+        block=block).local
 
   @functools.partial(jax.jit, static_argnums=0)
   def attention(self, encoded: Encoded, texts: Texts, which) -> jax.Array:
     """Head-averaged weights [B, n, N] of texts `which` [B, n]."""
     weights = item_pairs.attention_weights(texts.query[which], encoded.tokens)
     return weights.mean(1)
-
-
-def prompt_ids(tokenize, findings: dict) -> tuple[np.ndarray, np.ndarray]:
-  """Word pieces of all prompts [P, T], and the finding of each [P]."""
-  prompts = [(p, i) for i, f in enumerate(findings.values())
-             for p in f["prompts"]]
-  texts, owner = zip(*prompts)
-  return tokenize(list(texts)), np.array(owner)
-
-
-def mean_over_prompts(
-    x: np.ndarray,       # [..., P]
-    owner: np.ndarray,   # [P] finding of each prompt
-) -> np.ndarray:         # [..., F]
-  """Averages the scores of each finding's prompts."""
-  one_hot = owner[:, None] == np.arange(owner.max() + 1)
-  return x @ (one_hot / one_hot.sum(0))

@@ -153,9 +153,24 @@ def token_iou(
   The best value is below 1: boxes cannot follow an outline. NaN when the mask
   is empty. Of equal weights the first in memory order is taken.
   """
+  return _iou(*_inside(weights, mask, k), k)
+
+
+def token_dice(
+    weights: np.ndarray,  # [..., d, h, w] attention of one text
+    mask: np.ndarray,     # [..., D, H, W] bool, voxels of the finding
+    k: int,
+) -> float:
+  """Dice of the same voxel boxes as `token_iou`; NaN when the mask is empty."""
+  inside, lesion = _inside(weights, mask, k)
+  return float(2 * inside / (lesion + k)) if lesion else float("nan")
+
+
+def _inside(weights: np.ndarray, mask: np.ndarray, k: int) -> tuple:
+  """Area of a mask in the k most attended tokens, and in all, in tokens."""
   share = token_share(mask, weights.shape[-3:]).ravel()
   top = np.argsort(-weights, axis=None, kind="stable")[:k]
-  return _iou(share[top].sum(), share.sum(), k)
+  return share[top].sum(), share.sum()
 
 
 def expected_token_iou(

@@ -63,6 +63,21 @@ def gather(batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict:
   return to_host(to_global(batch, mesh))
 
 
+def local_rows(tree):
+  """This process's rows of arrays whose first axis is the global batch."""
+  def rows(x):
+    shards = {s.index[0].start or 0: s.data for s in x.addressable_shards}
+    return np.concatenate([np.asarray(shards[k]) for k in sorted(shards)])
+  if jax.process_count() == 1:
+    return jax.device_get(tree)
+  return jax.tree.map(rows, tree)
+
+
+def least(number: int) -> int:
+  """The least of all processes' numbers."""
+  return int(np.min(multihost_utils.process_allgather(np.int64(number))))
+
+
 def sync(name: str):
   """Waits until every process is here, e.g. for a file that one writes."""
   if jax.process_count() > 1:

@@ -16,18 +16,19 @@ _FAULTS = (flags.Error, AttributeError, KeyError, TypeError, ValueError,
            OSError)
 
 
-def run(main, config=None):
+def run(main, config=None, *, operands: bool = False):
   """Parses the flags, runs `main(argv)`; a mistake ends with exit code 2.
 
   Args:
     main: what to run.
     config: the holder of a flag that names a file of settings, if there is one.
+    operands: whether `main` takes what belongs to no flag, argv[1:].
   """
-  app.run(errors.told(main),
-          flags_parser=functools.partial(_parse, config=config))
+  app.run(errors.told(main), flags_parser=functools.partial(
+      _parse, config=config, operands=operands))
 
 
-def _parse(argv: list[str], config) -> list[str]:
+def _parse(argv: list[str], config, operands: bool) -> list[str]:
   try:
     rest = flags.FLAGS(argv)
     # A file that cannot be read is only missed here.
@@ -36,7 +37,7 @@ def _parse(argv: list[str], config) -> list[str]:
     if config is None:
       errors.fail(f"{str(error).rstrip('.')}. All flags: --help.")
     errors.fail(f"{config_fault(error)} {HELP}")
-  if len(rest) > 1:
+  if len(rest) > 1 and not operands:
     errors.fail(f"{rest[1]!r} belongs to no flag; quote what has blanks. All "
                 "flags: --help.")
   return rest

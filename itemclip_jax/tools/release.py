@@ -175,10 +175,11 @@ def card(parts: Parts, name: str, num_parameters: int,
   """The model card, in Markdown."""
   voxels = {k: v for k, v in contract(parts.contract).items()
             if v is not None and k not in ("recipe", "records")}
+  number = lambda x: "undefined" if x is None else f"{x:.3f}"
   interval = lambda r: "" if r["ci95"] is None else " to ".join(
       f"{x:.3f}" for x in r["ci95"])
   table = "\n".join(
-      f"| {k} | {r['value']:.3f} | {interval(r)} | {r['n']} |"
+      f"| {k} | {number(r['value'])} | {interval(r)} | {r['n']} |"
       for k, r in results.items())
   if table:
     table = ("By the run that trained it, on its test split.\n\n"

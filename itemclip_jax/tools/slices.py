@@ -5,6 +5,21 @@ import numpy as np
 DIRECTIONS = (("L", "R"), ("P", "A"), ("I", "S"))  # -/+ of the RAS axes
 
 
+def is_picture(volume: np.ndarray, series_names) -> bool:
+  """A photograph: one series without a name, whose depth is its colours."""
+  return volume.shape[:2] == (1, 3) and list(series_names) == [""]
+
+
+def is_placed(affine: np.ndarray) -> bool:
+  """False where an affine gives the file's own axes, as of pictures and .pt.
+
+  It is then diagonal and positive, and no contract has that order of axes:
+  depth to the right, rows to the front, columns to the head.
+  """
+  axes = np.asarray(affine)[:3, :3]
+  return not np.array_equal(axes, np.abs(axes * np.eye(3)))
+
+
 def radiological(volume, attention, lesion_mask, affine):
   """Mirrors the series whose width runs to the patient's right."""
   volume, attention, affine = volume.copy(), attention.copy(), affine.copy()

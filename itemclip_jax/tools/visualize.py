@@ -1,11 +1,10 @@
 """Draws where one text looks in one study.
 
-One row per series, the most attended first; a few slices each. Grey is the
-anatomy, colour the attention relative to the most attended token of the WHOLE
-study (so a series that is ignored stays grey), the white box that token, the
-cyan line the annotated lesion. With an affine the edges carry patient
+One row per series, the most attended first; a few slices each. `heat` says
+what grey, colour, lines and box mean. With an affine the edges carry patient
 directions, and axial and coronal planes are shown in the radiological
-convention: the patient's right on the left of the picture.
+convention: the patient's right on the left of the picture. A picture (see
+`slices.is_picture`) is shown once as it is and once under its attention.
 
     python -m itemclip_jax.tools.visualize --workdir=runs/demo
 
@@ -18,30 +17,23 @@ import textwrap
 
 from absl import app
 from absl import flags
-from matplotlib import colors
-from matplotlib import patches
-from matplotlib import patheffects
 from matplotlib.figure import Figure
 import numpy as np
 import tqdm
 
 from itemclip_jax.errors import UserError
+from itemclip_jax.tools import heat
 from itemclip_jax.tools import slices
+from itemclip_jax.tools.figure_style import INK, MUTED
 
-PANEL_INCHES = 1.9
+PANEL_INCHES, PICTURE_INCHES = 1.9, 3.7  # width of a slice, of a picture
 LABEL_INCHES = 1.75                # column of series names, left of the panels
 HEAD_INCHES, FOOT_INCHES = 0.6, 0.5  # above it, the lines of the title
 TITLE_INCHES = 0.18                # one line of it
-MAX_ALPHA = 0.68                   # anatomy stays readable under the hottest
-ALPHA_POWER = 0.6                  # so that a tenth of the peak is still seen
-LESION, TOKEN, INK = "#00e5ff", "#ffffff", "#1f2933"
-HEAT = colors.LinearSegmentedColormap.from_list(
-    "heat", ["#6a00a8", "#c2185b", "#ff3d00", "#ff9800"])
-OUTLINED = [patheffects.withStroke(linewidth=2.6, foreground="black")]
 
 
 def attention_figure(
-    volume: np.ndarray,              # [S, D, H, W] uint8
+    volume: np.ndarray,              # [S, D, H, W] uint8 or int16
     series_names: list[str],         # S names; "" = padding
     attention: np.ndarray,           # [S, d, h, w] head mean, no zero slot
     patch: tuple[int, int, int],     # voxels of one token
@@ -51,11 +43,16 @@ def attention_figure(
     lesion_mask: np.ndarray | None = None,  # [S, D, H, W] bool
     visible: np.ndarray | None = None,      # [S] bool, series that show it
     affine: np.ndarray | None = None,       # [S, 4, 4] (d, h, w) -> RAS mm
+    limits: tuple[float, float] | None = None,  # black, white; None: by series
     num_slices: int = 4,
     max_series: int = 5,
 ) -> Figure:
   """Returns the figure; save it with `figure.savefig(path, dpi=150)`."""
   _check_shapes(volume, series_names, attention, patch, lesion_mask)
+  if slices.is_picture(volume, series_names):
+    return _picture_figure(
+        volume[0], attention[0], patch, text=text, score=score,
+        lesion=None if lesion_mask is None else lesion_mask[0, 0])
   if affine is not None:
     volume, attention, lesion_mask, affine = slices.radiological(
         volume, attention, lesion_mask, affine)
@@ -63,92 +60,117 @@ def attention_figure(
   share = attention.sum((1, 2, 3)) / max(attention[real].sum(), 1e-12)
   order = sorted(real, key=lambda s: -share[s])[:max_series]
   affines = {s: None if affine is None else affine[s] for s in order}
-  figure, panels = _layout(text, volume.shape, list(affines.values()),
-                           num_slices)
+  figure, panels = _slice_layout(text, volume.shape, list(affines.values()),
+                                 num_slices)
   top = np.unravel_index(np.argmax(attention), attention.shape)
   for row, s in enumerate(order):
     _draw_series(panels[row], volume[s], attention[s], patch,
                  lesion=None if lesion_mask is None else lesion_mask[s],
-                 affine=affines[s], peak=attention.max(),
+                 affine=affines[s], peak=attention.max(), limits=limits,
                  top=top[1:] if s == top[0] else None)
-    _label_row(panels[row][0], f"{row + 1}  {series_names[s]}", share[s],
+    _label_row(panels[row][0], f"{row + 1} {series_names[s]}", share[s],
                None if visible is None else bool(visible[s]))
   _label_facts(figure, score, attention, len(real) - len(order))
-  _label_foot(figure, lesion_mask is not None)
+  heat.foot(figure, lesion=lesion_mask is not None)
   return figure
 
 
 def draw_examples(workdir: pathlib.Path) -> list[pathlib.Path]:
   """Draws what evaluation kept; returns the PNGs, captions.json beside them.
 
-  Every picture is the first lesion of its kind in the test split, hit or miss.
+  A file may lack `group` and `caption`, which become the words under it, and
+  `score`, `lesion_mask`, `visible`, `affine` and `limits` of the figure.
   """
   folder = workdir / "figures"
   drawn, captions = [], {}
   for path in tqdm.tqdm(sorted(folder.glob("attention_*.npz")),
                         desc="pictures", unit="study"):
     with np.load(path) as x:
+      given = {name: x[name] for name in (
+          "lesion_mask", "visible", "affine", "limits")
+               if name in x and x[name].size}
       figure = attention_figure(
           x["volume"], [str(name) for name in x["series_names"]],
           x["attention"], tuple(int(n) for n in x["patch"]),
-          text=str(x["text"]), score=float(x["score"]),
-          lesion_mask=x["lesion_mask"], visible=x["visible"],
-          affine=x["affine"])
-      captions[path.stem + ".png"] = (
-          f"{x['finding']}: the most attended token "
-          f"{'lies on' if x['hit'] else 'misses'} the lesion "
-          f"(study {x['study_id']}).")
+          text=str(x["text"]),
+          score=float(x["score"]) if "score" in x else None, **given)
+      captions[path.stem + ".png"] = {
+          name: str(x[name]) if name in x else ""
+          for name in ("group", "caption")}
     drawn.append(path.with_suffix(".png"))
     figure.savefig(drawn[-1], dpi=120)
   (folder / "captions.json").write_text(json.dumps(captions, indent=2))
   return drawn
 
 
-def _grey_limit(series) -> float:
-  """White point: a few bright voxels must not darken the anatomy."""
-  tissue = series[series > 0]
-  return float(np.percentile(tissue, 99.5)) if tissue.size else 1.0
+def _picture_figure(picture, attention, patch, *, text, score, lesion):
+  """The picture [3, H, W], and its attention [1, h, w] over it."""
+  height = PICTURE_INCHES * picture.shape[1] / picture.shape[2]
+  figure, ((plain, shown),) = _layout(
+      text, [height], columns=2, panel_inches=PICTURE_INCHES, left_inches=0.12)
+  peak = max(attention.max(), 1e-12)
+  colours = np.moveaxis(picture, 0, -1)
+  (plane,) = slices.upsample(attention, patch, [0]) / peak
+  heat.paint(plain, colours, None)
+  heat.paint(shown, colours, plane, lesion=lesion)
+  token = np.unravel_index(np.argmax(attention[0]), attention[0].shape)
+  heat.mark_token(shown, token, patch[1:])
+  _label_facts(figure, score, attention, 0)
+  heat.foot(figure, lesion=lesion is not None,
+            token="top token of the picture")
+  return figure
 
 
-def _has_tissue(series, white):
+def _has_tissue(series, limits):
   """[D] bool: at least a fiftieth of the slice is brighter than noise."""
-  return (series > 0.15 * white).mean((1, 2)) > 0.02
+  low, high = limits
+  return (series > low + 0.15 * (high - low)).mean((1, 2)) > 0.02
 
 
-def _layout(text, shape, affines, num_slices):
-  """Figure with its title, and one list of empty panels for each series."""
+def _slice_layout(text, shape, affines, num_slices):
+  """Rows as high as their pixels want, behind the column of names."""
   aspects = [slices.pixel_aspect(affine) for affine in affines]
-  heights = [PANEL_INCHES * shape[2] * a / shape[3] for a in aspects]
-  width = LABEL_INCHES + num_slices * PANEL_INCHES
+  figure, panels = _layout(
+      text, [PANEL_INCHES * shape[2] * a / shape[3] for a in aspects],
+      columns=num_slices, panel_inches=PANEL_INCHES, left_inches=LABEL_INCHES)
+  for row, aspect in zip(panels, aspects):
+    for axes in row:
+      axes.set_aspect(aspect)
+  return figure, panels
+
+
+def _layout(text, heights, *, columns, panel_inches, left_inches):
+  """Figure with its title, and one list of empty panels for each row."""
+  width = left_inches + columns * panel_inches
   lines = textwrap.wrap(f"“{text}”", int(width * 9.2), max_lines=3,
-                        placeholder=" …”")
+                        placeholder=" …")
   head = HEAD_INCHES + TITLE_INCHES * len(lines)
   height = head + sum(heights) + FOOT_INCHES
   figure = Figure(figsize=(width, height), facecolor="white")
   figure.text(0.12 / width, 1 - 0.14 / height, "\n".join(lines), va="top",
               fontsize=11, weight="bold", color=INK, linespacing=1.15)
   grid = figure.add_gridspec(
-      len(affines), num_slices, height_ratios=heights, wspace=0.03,
-      hspace=0.05, left=LABEL_INCHES / width, right=1 - 0.08 / width,
+      len(heights), columns, height_ratios=heights, wspace=0.03,
+      hspace=0.05, left=left_inches / width, right=1 - 0.08 / width,
       top=1 - head / height, bottom=FOOT_INCHES / height)
-  panels = [[figure.add_subplot(grid[row, column], aspect=aspect)
-             for column in range(num_slices)]
-            for row, aspect in enumerate(aspects)]
+  panels = [[figure.add_subplot(grid[row, column]) for column in range(columns)]
+            for row in range(len(heights))]
   for axes in figure.axes:
     axes.set_axis_off()
+    axes.set_aspect(1.0)
   return figure, panels
 
 
 def _draw_series(panels, volume, attention, patch, *, lesion, affine, peak,
-                 top):
+                 limits, top):
   """Fills one row; `top` is the study's top token (d, h, w) if it is here."""
-  white = _grey_limit(volume)
+  limits = heat.grey_limits(volume) if limits is None else tuple(limits)
   shown = slices.pick_slices(attention, patch, lesion, len(panels),
-                             tissue=_has_tissue(volume, white))
-  heat = slices.upsample(attention, patch, shown) / max(peak, 1e-12)
-  for axes, z, plane in zip(panels, shown, heat):
-    _draw_slice(axes, volume[z], plane, white,
-                None if lesion is None else lesion[z])
+                             tissue=_has_tissue(volume, limits))
+  planes = slices.upsample(attention, patch, shown) / max(peak, 1e-12)
+  for axes, z, plane in zip(panels, shown, planes):
+    heat.paint(axes, volume[z], plane, limits=limits,
+               lesion=None if lesion is None else lesion[z])
     why = []
     if z == slices.top_slice(attention, patch):
       why.append("peak of this series" if top is None else "top token")
@@ -156,44 +178,14 @@ def _draw_series(panels, volume, attention, patch, *, lesion, affine, peak,
         z == slices.largest_slice(lesion)):
       why.append("lesion")
     axes.text(0.03, 0.03, " · ".join([f"slice {z}", *why]), color="white",
-              transform=axes.transAxes, fontsize=6.8, path_effects=OUTLINED)
+              transform=axes.transAxes, fontsize=6.8,
+              path_effects=heat.OUTLINED)
     if top is not None and z // patch[0] == top[0]:
-      _draw_token(axes, top[1:], patch[1:])
-  if affine is not None:
-    _label_edges(panels[0], affine)
-
-
-def _draw_slice(axes, plane, heat, white, lesion):
-  aspect = axes.get_aspect()
-  axes.imshow(plane, cmap="gray", vmin=0, vmax=white, aspect=aspect,
-              interpolation="bilinear")
-  axes.imshow(heat, cmap=HEAT, vmin=0, vmax=1, aspect=aspect,
-              alpha=_alpha(heat))
-  if lesion is not None and lesion.any():
-    axes.contour(lesion, levels=[0.5], colors=LESION, linewidths=1.1)
-
-
-def _alpha(heat):
-  return MAX_ALPHA * np.clip(heat, 0, 1) ** ALPHA_POWER
-
-
-def _draw_token(axes, token, patch):
-  (row, column), (height, width) = token, patch
-  axes.add_patch(patches.Rectangle(
-      (column * width - 0.5, row * height - 0.5), width, height, fill=False,
-      edgecolor=TOKEN, linewidth=1.3, path_effects=OUTLINED))
-
-
-def _label_edges(axes, affine):
-  top, bottom = slices.edge_letters(affine, 1)
-  left, right = slices.edge_letters(affine, 2)
-  for x, y, letter, ha, va in (
-      (0.02, 0.5, left, "left", "center"),
-      (0.98, 0.5, right, "right", "center"),
-      (0.5, 0.985, top, "center", "top"),
-      (0.5, 0.1, bottom, "center", "bottom")):  # above the slice number
-    axes.text(x, y, letter, color="white", fontsize=9, weight="bold",
-              ha=ha, va=va, transform=axes.transAxes, path_effects=OUTLINED)
+      heat.mark_token(axes, top[1:], patch[1:])
+  if affine is not None and slices.is_placed(affine):
+    heat.mark_edges(panels[0], slices.edge_letters(affine, 1),
+                    slices.edge_letters(affine, 2),
+                    bottom=0.1)  # above the slice number
 
 
 def _label_row(axes, name, share, visible):
@@ -201,7 +193,7 @@ def _label_row(axes, name, share, visible):
   figure, box = axes.figure, axes.get_position(original=True)
   width, height = figure.get_size_inches()
   left, middle, line = 0.12 / width, (box.y0 + box.y1) / 2, 0.19 / height
-  name = textwrap.shorten(name, 22, placeholder="…")
+  name = heat.shorten(name, 22)
   figure.text(left, middle + line, name, weight="bold", fontsize=9, color=INK,
               va="center")
   figure.text(left, middle, f"{share:.0%} of attention", fontsize=8.5,
@@ -223,29 +215,7 @@ def _label_facts(figure, score, attention, num_left_out):
     facts.append(f"{num_left_out} further series not shown")
   top = max(axes.get_position(original=True).y1 for axes in figure.axes)
   figure.text(0.12 / width, top + 0.26 / height, "  ·  ".join(facts),
-              fontsize=8.5, color="#52606d")
-
-
-def _label_foot(figure, has_lesion):
-  """Colour bar and marks along the foot of the figure."""
-  width, height = figure.get_size_inches()
-  y = 0.17 / height
-  bar = figure.add_axes((0.12 / width, y, 1.3 / width, 0.11 / height))
-  ramp = np.linspace(0, 1, 128)[None]
-  place = dict(aspect="auto", extent=(0, 1, 0, 1))
-  bar.imshow(np.zeros_like(ramp), cmap="gray", vmin=0, vmax=1, **place)
-  bar.imshow(ramp, cmap=HEAT, alpha=_alpha(ramp), **place)
-  bar.set_axis_off()
-  figure.text(1.5 / width, y + 0.055 / height, va="center", fontsize=7.5,
-              s="attention, 0 to that of the top token", color=INK)
-  marks = [patches.Patch(fill=False, edgecolor="#6b7280", linewidth=1.3,
-                         label="top token of the study")]
-  if has_lesion:
-    marks.append(patches.Patch(fill=False, edgecolor="#00b8cc", linewidth=1.3,
-                               label="annotated lesion"))
-  figure.legend(handles=marks, loc="center right", ncols=2, frameon=False,
-                fontsize=7.5, labelcolor=INK, handlelength=1.2,
-                borderaxespad=0, bbox_to_anchor=(1.0, y + 0.055 / height))
+              fontsize=8.5, color=MUTED)
 
 
 def _check_shapes(volume, series_names, attention, patch, lesion_mask):
@@ -259,7 +229,7 @@ def _check_shapes(volume, series_names, attention, patch, lesion_mask):
   if lesion_mask is not None and lesion_mask.shape != volume.shape:
     raise UserError(f"lesion_mask is {lesion_mask.shape}; want the volume's "
                     f"{volume.shape}.")
-  if not any(series_names):
+  if not any(series_names) and not slices.is_picture(volume, series_names):
     raise UserError("Every series name is empty, so all is padding.")
 
 

@@ -4,109 +4,101 @@ import time
 
 import numpy as np
 import pytest
+from sklearn import metrics as sk
 
 from itemclip_jax.evaluators import bootstrap
-from itemclip_jax.evaluators import metrics
+from itemclip_jax.evaluators import resampled
 
 
-def _scores(num_studies=60, num_findings=4, seed=0):
-  rng = np.random.default_rng(seed)
-  labels = rng.integers(-1, 2, (num_studies, num_findings))
-  scores = np.round(rng.normal(size=labels.shape) + labels, 1)  # with ties
-  return scores, labels
+def _interval(values, patients, num_resamples=1000, seed=0):
+  """Mean, and the ends of its interval."""
+  whole, drawn = bootstrap.resample(
+      resampled.means(np.asarray(values, float)[:, None]), np.array(patients),
+      num_resamples=num_resamples, seed=seed)
+  return whole[0], *bootstrap.interval(drawn)[0][0]
 
 
-def test_counts_equal_repeated_rows():
-  scores, labels = (x[:, 0] for x in _scores())
-  counts = np.random.default_rng(1).integers(0, 4, (5, len(scores)))
-  want = [metrics.roc_auc(np.repeat(scores, c), np.repeat(labels, c))
-          for c in counts]
-  got = bootstrap.resampled_auc(scores, labels, counts)
-  np.testing.assert_allclose(got, want, rtol=1e-12)
+def test_a_second_implementation_that_repeats_rows_agrees():
+  rng = np.random.default_rng(5)
+  patients = np.array([f"p{i}" for i in rng.integers(0, 12, 50)])
+  labels = rng.integers(0, 2, 50)
+  scores = np.round(rng.normal(size=50) + labels, 1)        # with ties
+  whole, got = bootstrap.resample(
+      resampled.aucs(scores[:, None], labels[:, None]), patients,
+      num_resamples=100, seed=7)
 
-
-def test_the_value_is_the_plain_metric_on_all_data():
-  scores, labels = _scores()
-  mean, each = bootstrap.auc_estimates(
-      scores, labels, np.arange(len(scores)), min_positives=5,
-      num_resamples=200)
-  aucs = [metrics.roc_auc(s, l) for s, l in zip(scores.T, labels.T)]
-  np.testing.assert_allclose([e.value for e in each], aucs, rtol=1e-12)
-  np.testing.assert_allclose(mean.value, np.mean(aucs), rtol=1e-12)
-  for estimate in [mean, *each]:
-    assert estimate.low < estimate.value < estimate.high
-
-
-def test_rare_findings_are_reported_but_not_averaged():
-  scores, labels = _scores()
-  labels[:, 1] = 0
-  labels[0, 1] = 1                                 # one positive
-  labels[:, 2] = 1                                 # no negative
-  mean, each = bootstrap.auc_estimates(
-      scores, labels, np.arange(len(scores)), min_positives=5,
-      num_resamples=200)
-  np.testing.assert_allclose(
-      mean.value, (each[0].value + each[3].value) / 2, rtol=1e-12)
-  # P(a study is never drawn) = (1 - 1/60)^60, about 0.365 of resamples.
-  assert 45 < each[1].num_undefined < 105
-  assert np.isnan(each[2].value) and each[2].ci95 is None
-  assert each[2].num_undefined == 200
-  none, _ = bootstrap.auc_estimates(
-      scores, labels, np.arange(len(scores)), min_positives=1000,
-      num_resamples=10)
-  assert np.isnan(none.value) and none.ci95 is None
+  names = sorted(set(patients))
+  rng, want = np.random.default_rng(7), []
+  for _ in range(100):
+    times = dict(zip(names, rng.multinomial(len(names),
+                                            [1 / len(names)] * len(names))))
+    rows = [n for n, p in enumerate(patients) for _ in range(times[p])]
+    want.append(sk.roc_auc_score(labels[rows], scores[rows]))
+  np.testing.assert_allclose(got[:, 0], want, rtol=1e-12)
+  np.testing.assert_allclose(whole, [sk.roc_auc_score(labels, scores)],
+                             rtol=1e-12)
+  np.testing.assert_allclose(bootstrap.interval(got)[0][0],
+                             np.percentile(want, [2.5, 97.5]), rtol=1e-12)
 
 
 def test_interval_of_a_mean_agrees_with_theory():
   values = np.random.default_rng(0).normal(size=400)
-  got = bootstrap.mean_estimate(values, np.arange(400), num_resamples=4000)
+  _, *ends = _interval(values, np.arange(400), num_resamples=4000)
   half = 1.96 * values.std() / 20
   np.testing.assert_allclose(
-      [got.low, got.high], [values.mean() - half, values.mean() + half],
+      ends, [values.mean() - half, values.mean() + half],
       atol=0.015)  # Monte-Carlo error of a 2.5 % quantile, 4 standard errors
 
 
 def test_patients_are_drawn_whole():
   values = np.random.default_rng(0).normal(size=100)
-  once = bootstrap.mean_estimate(values, np.arange(100), seed=3)
-  copied = bootstrap.mean_estimate(
-      np.repeat(values, 5), np.repeat(np.arange(100), 5), seed=3)
-  naive = bootstrap.mean_estimate(np.repeat(values, 5), np.arange(500), seed=3)
+  once = _interval(values, np.arange(100), seed=3)
+  copied = _interval(np.repeat(values, 5), np.repeat(np.arange(100), 5), seed=3)
+  naive = _interval(np.repeat(values, 5), np.arange(500), seed=3)
   # Copies of a study carry no news; treating them as patients feigns some.
-  np.testing.assert_allclose([copied.low, copied.high], [once.low, once.high])
-  assert naive.high - naive.low < 0.6 * (once.high - once.low)
+  np.testing.assert_allclose(copied, once)
+  assert naive[2] - naive[1] < 0.6 * (once[2] - once[1])
 
 
-def test_undefined_values_are_left_out_of_a_mean():
-  patients = np.array(["a", "a", "b", "c"])
-  got = bootstrap.mean_estimate([1.0, np.nan, 0.0, np.nan], patients)
-  assert got.value == 0.5 and got.num_undefined == 0
-  empty = bootstrap.mean_estimate([np.nan], np.array(["a"]))
-  assert np.isnan(empty.value) and empty.ci95 is None
+def test_the_order_of_rows_changes_nothing():
+  rng = np.random.default_rng(0)
+  values, patients = rng.normal(size=40), rng.integers(0, 15, 40)
+  order = rng.permutation(40)
+  np.testing.assert_allclose(_interval(values[order], patients[order]),
+                             _interval(values, patients), rtol=1e-12)
 
 
 def test_same_seed_same_interval():
-  scores, labels = _scores()
-  run = lambda seed: bootstrap.auc_estimates(
-      scores, labels, np.arange(len(scores)), min_positives=5,
-      num_resamples=50, seed=seed)
+  values = np.random.default_rng(0).normal(size=30)
+  run = lambda seed: _interval(values, np.arange(30), 50, seed)
   assert run(0) == run(0)
-  assert run(0) != run(1)
+  assert run(0)[1:] != run(1)[1:]
 
 
-def test_two_models_pair_by_difference():
-  scores, labels = (x[:, 0] for x in _scores())
-  same = lambda c: (bootstrap.resampled_auc(scores, labels, c)
-                    - bootstrap.resampled_auc(2 * scores, labels, c))[:, None]
-  (got,) = bootstrap.bootstrap(same, np.arange(len(scores)), num_resamples=50)
-  assert got.value == got.low == got.high == 0.0
+def test_undefined_resamples_are_left_out_and_counted():
+  ends, undefined = bootstrap.interval(
+      np.array([[np.nan, np.nan], [1.0, np.nan], [1.0, np.nan]]))
+  np.testing.assert_array_equal(ends, [[1.0, 1.0], [np.nan, np.nan]])
+  np.testing.assert_array_equal(undefined, [1, 3])
 
 
-@pytest.mark.parametrize("size", [(260, 112)])
-def test_a_thousand_resamples_take_seconds(size):
+def test_without_rows_everything_is_undefined():
+  whole, drawn = bootstrap.resample(
+      resampled.means(np.zeros((0, 2))), np.array([], str), num_resamples=5,
+      seed=0)
+  assert np.isnan(whole).all()
+  assert drawn.shape == (5, 2) and np.isnan(drawn).all()
+
+
+@pytest.mark.parametrize("size", [(3039, 16)])
+def test_a_thousand_resamples_of_ct_rate_take_seconds(size):
   rng = np.random.default_rng(0)
   labels = (rng.random(size) < 0.1).astype(int)
+  scores = rng.normal(size=size)
+  asked = (resampled.aucs(scores, labels), resampled.aucs(-scores, labels),
+           resampled.calls(scores, labels, np.zeros(size[1])))
   start = time.process_time()
-  bootstrap.auc_estimates(rng.normal(size=size), labels,
-                          np.arange(size[0]) // 2, min_positives=10)
+  bootstrap.resample(
+      lambda counts: np.concatenate([ask(counts) for ask in asked], 1),
+      rng.integers(0, 1304, size[0]), num_resamples=1000, seed=0)
   assert time.process_time() - start < 10

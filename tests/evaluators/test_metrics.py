@@ -98,6 +98,15 @@ def test_iou_by_hand():
   assert np.isnan(metrics.token_iou(weights, np.zeros_like(mask), 2))
 
 
+def test_dice_by_hand():
+  mask = np.zeros((2, 4, 4), bool)
+  mask[:, :2, :3] = True                          # tokens: one whole, one half
+  weights = np.array([[[0.5, 0.3], [0.1, 0.0]]])
+  assert metrics.token_dice(weights, mask, 1) == pytest.approx(2 / 2.5)
+  assert metrics.token_dice(weights, mask, 4) == pytest.approx(3 / 5.5)
+  assert np.isnan(metrics.token_dice(weights, np.zeros_like(mask), 2))
+
+
 def test_chance_of_iou_is_the_mean_over_random_tokens():
   mask = np.zeros((1, 4, 4), bool)
   mask[0, :2, :2] = True                          # one of four tokens

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from itemclip_jax.data import record
+from itemclip_jax.data import record, series_name
 from itemclip_jax.errors import UserError
 from itemclip_jax.parallel.mesh import make_mesh
 from itemclip_jax.tools import explain, one_study
 from itemclip_jax.train import loop, trained
+from itemclip_jax.train.checkpoint import Checkpoints
 from tests import tiny
 
 TEXTS = ("Acute infarct of the left frontal lobe.", "A cyst is seen.")
@@ -113,7 +115,7 @@ def test_scores_are_those_of_evaluation(answered, model, raw):
   """Against the model's own methods, the study padded as a batch pads it."""
   case = one_study.read_raw(raw, model.contract)
   padded = lambda x: np.pad(x, [(0, 2)] + [(0, 0)] * (x.ndim - 1))[None]
-  names = np.stack([explain.series_name.codes(
+  names = np.stack([series_name.codes(
       n, model.config.vision.name_length) for n in case.series_names])
   encoded = model.encoder.studies(
       model.params, padded(case.volume), padded(np.ones(len(names), bool)),
@@ -155,38 +157,6 @@ def test_without_its_originals_a_record_is_drawn_as_stored(
   np.testing.assert_allclose(made.affine, stored.affine[0], atol=1e-4)
 
 
-def test_one_file_is_a_study_of_one_series(model, raw):
-  series = sorted(raw.iterdir())[0].name
-  case = one_study.read_raw(raw / series / "img.nii.gz", model.contract)
-  assert case.series_names == (series,)
-  whole = one_study.read_raw(raw, model.contract)
-  np.testing.assert_array_equal(case.volume[0], whole.volume[0])
-
-
-def test_unusable_and_surplus_series_are_named(model, raw, tmp_path):
-  shutil.copytree(raw, tmp_path / "study")
-  (tmp_path / "study/BAD").mkdir()
-  (tmp_path / "study/BAD/img.nii.gz").write_text("no image")
-  case = one_study.read_raw(tmp_path / "study", model.contract)
-  assert case.notes == ("Series BAD is left out: not a NIfTI file "
-                        "(ImageFileError).",)
-  cut = case.cut(2)
-  assert cut.series_names == case.series_names[:2] and len(cut.volume) == 2
-  assert case.series_names[2] in cut.notes[1] and case.cut(9) is case
-
-
-@pytest.mark.parametrize("change, error", [
-    ({"modality": "CT"}, "wants volumes of modality 'CT'"),
-    ({"spacing_mm": (3.0, 1.0, 1.0)}, "wants volumes of spacing_mm"),
-    ({"orientation": {"axial": "SAL"}}, "wants volumes of orientation"),
-    ({"intensity": "logarithms"}, "wants the intensities 'logarithms'")])
-def test_a_contract_that_raw_files_cannot_meet_is_refused(
-    model, raw, change, error):
-  other = dataclasses.replace(model.contract, **change)
-  with pytest.raises(ValueError, match=error):
-    one_study.read_raw(raw, other)
-
-
 def test_a_record_of_another_contract_is_refused(model, tiny_set, raw):
   other = dataclasses.replace(model.contract, intensity="logarithms")
   with pytest.raises(ValueError, match="preprocessing differs: intensity"):
@@ -203,17 +173,6 @@ def test_a_record_that_is_not_there_is_one_sentence(
     one_study.read_record(tiny_set, name, model.contract, checkpoint="it")
 
 
-def test_what_is_no_study_is_one_sentence(model, tiny_set, tmp_path):
-  with pytest.raises(UserError, match="There is no study at"):
-    one_study.read_raw(tmp_path, model.contract)
-  with pytest.raises(ValueError, match="is a built data set; name one of its"):
-    one_study.read_raw(tiny_set, model.contract)
-  (tmp_path / "BAD").mkdir()
-  (tmp_path / "BAD/img.nii.gz").write_text("no image")
-  with pytest.raises(ValueError, match="that can be used. Series BAD is"):
-    one_study.read_raw(tmp_path, model.contract)
-
-
 def test_words_that_the_model_cannot_read_are_told(model, raw):
   case = one_study.read_raw(raw, model.contract)
   plain, foreign, long = explain.answer(
@@ -228,6 +187,56 @@ def test_texts_must_say_something(run, raw, tmp_path):
     explain.explain(run, raw, tmp_path, texts=("a cyst", " "))
   with pytest.raises(ValueError, match="There is no --text"):
     explain.explain(run, raw, tmp_path)
+
+
+def test_best_and_step_choose_the_checkpoint(run, raw, tmp_path, monkeypatch):
+  with Checkpoints(run, read_only=True) as checkpoints:
+    newest, best = checkpoints.latest(), checkpoints.best()
+  for given, step in (({"best": True}, best), ({"step": newest}, newest)):
+    scores = explain.explain(run, raw, tmp_path, texts=TEXTS[:1], **given)
+    assert scores["step"] == step
+  with pytest.raises(UserError, match="step 77"):
+    explain.explain(run, raw, tmp_path, texts=TEXTS[:1], step=77)
+  with pytest.raises(UserError, match="both choose a checkpoint"):
+    explain.explain(run, raw, tmp_path, texts=TEXTS[:1], step=1, best=True)
+  with monkeypatch.context() as patched:
+    patched.setattr(Checkpoints, "best", lambda self: 1041)
+    with pytest.raises(UserError, match="step 1041"):
+      explain.explain(run, raw, tmp_path, texts=TEXTS[:1], best=True)
+  with pytest.raises(UserError, match="There is no best checkpoint"):
+    explain.explain(tmp_path, raw, tmp_path, texts=TEXTS[:1], best=True)
+
+
+def _page(out):
+  return (out / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_page_needs_no_script_and_no_file_but_links_to_its_own(answered):
+  page = _page(answered)
+  for forbidden in ("<script", "<link", "@import", "url(", "http"):
+    assert forbidden not in page
+  images = re.findall(r"<img [^>]*>", page)
+  assert len(images) == 2 * len(TEXTS)
+  for image in images:
+    assert 'src="data:image/png;base64,' in image
+    assert re.search(r'alt="[^"]{20,}"', image)
+  links = re.findall(r'href="([^"#][^"]*)"', page)
+  assert {l for t in _scores(answered)["texts"] for l in t["overlays"]} | {
+      "scores.json"} == set(links)
+  assert all((answered / link).is_file() for link in links)
+
+
+def test_the_page_says_all_that_matters(answered, raw):
+  page, scores = _page(answered), _scores(answered)
+  for text in scores["texts"]:
+    for fact in (text["text"], f"{text['tcsim']:.3f}", text["best_series"],
+                 f"{text['global_cosine']:.3f}",
+                 f"{text['pair_probability']:.3f}"):
+      assert fact in page
+    assert text["top_token"]["place"].replace("'", "&#39;") in page
+  for fact in (raw.name, "Not a medical device", "How to read this",
+               f"<dd>{scores['step']}</dd>", scores["checkpoint"]):
+    assert fact in page
 
 
 def _command(*args):

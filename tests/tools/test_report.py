@@ -5,120 +5,164 @@ import json
 import math
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
-from matplotlib.figure import Figure
-import numpy as np
 import pytest
 
-from itemclip_jax.tools import curves
 from itemclip_jax.tools import report
-
-FINDINGS = {"cyst": (0.91, 30), "cyst in the pons": (0.62, 12),
-            "mass in the <left> lobe": (None, 0), "rare": (math.nan, 1)}
-
-
-def _entry(value, n, width=0.0313):
-  known = curves.is_number(value)
-  return {"value": value, "n": n,
-          "ci95": [value - width, value + width] if known else None}
+from tests.tools import pages
+from tests.tools import report_run
 
 
-def _results():
-  values = {
-      "zeroshot_auc/mean_tcsim": 0.8412, "zeroshot_auc/mean_global": 0.7923,
-      "zeroshot_auc/mean_untrained": 0.5034, "pointing/top1": 0.6145,
-      "pointing/chance": 0.0056, "pointing/untrained": 0.0167,
-      "pointing/series_top1": 0.7278, "pointing/series_chance": 0.3389,
-      "segmentation/iou": 0.1491, "segmentation/iou_chance": 0.0152,
-      "retrieval/mean_rank": 12.3456}
-  results = {key: _entry(v, 77, 0.0023) for key, v in values.items()}
-  for name, (value, n) in FINDINGS.items():
-    results[f"zeroshot_auc/tcsim/{name}"] = _entry(value, n)
-    results[f"zeroshot_auc/untrained/{name}"] = _entry(0.4871, n)
-  return results
+@pytest.fixture(name="built", scope="module")
+def _built(tmp_path_factory):
+  """The finished page of a whole run; read only."""
+  folder = tmp_path_factory.mktemp("report")
+  return report.build(report_run.make_run(folder / "run"))
+
+
+@pytest.fixture(name="page")
+def _page_of_all(built):
+  return built.read_text(encoding="utf-8")
 
 
 @pytest.fixture(name="run")
 def _run(tmp_path):
-  write = lambda name, data: (tmp_path / name).write_text(data)
-  write("results.json", json.dumps(_results()))
-  write("metrics.jsonl", "\n".join(
-      json.dumps({"step": s, "loss/total": 9.0 / (s + 1), "loss/ila": 1.0,
-                  "logit_scale": 14.3,
-                  "logit/positive": None if s < 9 else 0.7})
-      for s in range(60)))
-  write("final.json", json.dumps({
-      "step": 2000, "loss": 12.0434, "params_sha256": "9f" * 32}))
-  write("config.json", json.dumps({
-      "seed": 17, "objective": "itemized_clip",
-      "data": {"dataset": "phantom_brain"},
-      "vision": {"patch": [8, 16, 16]}, "loss": {"mps_weight": 0.1}}))
-  (tmp_path / "figures").mkdir()
-  Figure((1, 1)).savefig(tmp_path / "figures/attention_0.png", dpi=20)
-  write("figures/captions.json", json.dumps({
-      "attention_0.png": "A <cyst> & its place."}))
-  return tmp_path
+  """A run to change; few numbers, so that its page is made quickly."""
+  run = report_run.make_run(tmp_path / "run")
+  few = {k: v for k, v in report_run.results().items()
+         if k.startswith(("item_overlap", "pub_brain_5", "about"))}
+  (run / "results.json").write_text(json.dumps(few))
+  return run
 
 
 def _page(run):
   return report.build(run).read_text(encoding="utf-8")
 
 
-def test_every_number_is_on_the_page(run):
-  page = _page(run)
-  for entry in _results().values():
-    assert report.number(entry["value"]) in page
-    assert report.interval(entry["ci95"]) in page
-    assert re.search(rf"\b{entry['n']}\b", page)
-  for name in FINDINGS:
+def _rows(page) -> dict[str, list[str]]:
+  """First cell of a table row -> the others, without tags; the first row."""
+  rows = re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', page, re.S)
+  plain = lambda x: html.unescape(re.sub("<[^>]*>", "", x)).strip()
+  return {plain(name): [plain(c) for c in re.findall(
+      r"<td[^>]*>(.*?)</td>", cells, re.S)] for name, cells in rows[::-1]}
+
+
+def test_every_number_of_every_evaluator_is_on_the_page(page):
+  for key, entry in report_run.results().items():
+    if key != "about":
+      assert report.number(entry["value"]) in page, key
+      assert report.interval(entry["ci95"]) in page, key
+      assert re.search(rf"\b{entry['n']}\b", page)
+  for name in (*report_run.FINDINGS, "my_own/what_it_is", "Lung nodule",
+               "disease"):
     assert str(html.escape(name)) in page
-  for fact in ("2000", "12.0434", "9f" * 32, "phantom_brain", "8 × 16 × 16",
-               "MPS\u00a00.1", "17", "retrieval/mean_rank"):
+
+
+def test_the_page_stands_alone_and_its_pictures_are_whole(built):
+  sizes = pages.check(built)
+  assert len(sizes) == report_run.NUM_IMAGES
+  assert sorted(sizes)[2] > (300, 200)   # all but the two of attention
+
+
+def test_undefined_is_said_and_never_zero(page):
+  rows = _rows(page)
+  at = 1                                 # behind n
+  assert rows["rare"][at] == rows["mass in the <left> lobe"][at] == "undefined"
+  assert rows["cyst"][at].startswith("0.910")
+
+
+def test_what_was_left_out_is_counted(page):
+  rows = _rows(page)
+  assert rows["Emphysema"][:2] == ["77", "41"]
+  assert "13 resamples undefined" in rows["Emphysema"][2]
+  assert rows["Atelectasis"][:2] == ["77", "0"]
+
+
+def test_every_evaluator_has_a_section_with_words(page):
+  titles = re.findall(r'<section class="flow" id="of-[^"]*">\s*<h2>(.*?)</h2>'
+                      r"\s*<p>(.*?)</p>", page)
+  assert [t for t, _ in titles] == [
+      "Which findings it recognises", "Where it looks",
+      "CT-RATE: findings of the chest", "Pub-Brain-5: brain MRI",
+      "Search by text and by image", "What a few labels add",
+      "Whether findings keep apart", "My own"]
+  assert all(len(words) > 30 for _, words in titles)
+  assert "16 of the 18 findings" in page         # of the prompt set
+
+
+def test_published_numbers_stand_only_beside_their_data_set(page):
+  rows = _rows(page)
+  assert rows["Atelectasis"][3:6] == ["0.768", "0.715", "0.702"]
+  assert rows["HLIP-SA, published, @test"] == ["0.724", "—"]
+
+
+def test_thresholds_are_explained_and_kept_apart(page):
+  rows = _rows(page)
+  assert "its numbers flatter the model" in page
+  test = "@test: chosen on the test labels (published rule)"
+  assert [x[:5] for x in rows[test]] == ["0.754", "0.734"]
+  assert [x[:5] for x in rows["@valid: chosen on a validation split"]] == [
+      "0.714", "0.694"]
+  assert [x[:5] for x in rows[f"{test}, untrained"]] == ["0.514", "—"]
+
+
+def test_an_evaluator_that_nobody_knows_gets_a_plain_table(page):
+  assert _rows(page)["What it is"] == [
+      "4321.8 4321.7 to 4321.8", "77", "my_own/what_it_is"]
+
+
+
+def test_pictures_are_grouped_and_worded(page):
+  titles = re.findall(r'Pictures</p>\s*<h2>(.*?)</h2>', page)
+  assert titles == ["Worst misses", "Best of all"]
+  assert "A &lt;cyst&gt; &amp; so." in page
+  assert "the score is among the lowest" in page
+
+
+def test_what_was_measured_is_told(page):
+  for fact in ("itemclip_jax 0.9.9", "4200", "9f" * 32, "7b" * 32, "held_out",
+               "3039", "a/release", "12.0434", "8e" * 32, "8 × 16 × 16",
+               "MPS\u00a00.1"):
     assert fact in page
+  assert _rows(page)["CT-RATE: findings of the chest"] == [
+      "ct_rate", "zeroshot_auc", "ct_rate", "7b", "c3" * 6]
 
 
-def test_undefined_is_said_and_never_drawn_as_zero(run):
-  rows = re.findall(r'<tr><th scope="row">(.*?)</th>.*?</td><td>(.*?)</td>',
-                    _page(run))
-  values = {html.unescape(name): value for name, value in rows}
-  assert values["rare"] == values["mass in the <left> lobe"] == "undefined"
-  assert values["cyst"] == "0.910"
-  figure = curves.auc_figure(curves.findings_of(_results(), "tcsim"), {})
-  ticks = [t.get_text() for t in figure.axes[0].get_yticklabels()]
-  assert ticks == ["cyst in the pons", "cyst"]     # sorted; undefined left out
-
-
-def test_the_page_needs_no_other_file_and_no_script(run):
+def test_a_released_model_has_no_part_on_training(run):
+  assert "Training" in _page(run)
+  for name in ("metrics.jsonl", "final.json"):
+    (run / name).unlink()
   page = _page(run)
-  assert "<script" not in page and "<link" not in page
-  assert "@import" not in page and "url(" not in page
-  for target in re.findall(r'(?:src|href)="([^"]*)"', page):
-    assert target.startswith("data:image/png;base64,")
-  assert not re.search(r"https?://", page)
+  for word in ("Training", "learnt from", "final.json", "metrics.jsonl"):
+    assert word not in page
 
 
-def test_pictures_have_words(run):
-  page = _page(run)
-  images = re.findall(r"<img [^>]*>", page)
-  assert len(images) == 3                          # gallery, AUC, curves
-  assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
-  assert "A &lt;cyst&gt; &amp; its place." in page
-  assert '<html lang="en">' in page and "<title>" in page
-
-
-@pytest.mark.parametrize("missing, sentence", [
-    ("results.json", "no results.json yet"),
-    ("metrics.jsonl", "no metrics.jsonl"),
-    ("final.json", "no final.json"),
-    ("config.json", "no config.json"),
-    ("figures/attention_0.png", "No attention figures"),
-    ("figures/captions.json", "Where it looks"),
+@pytest.mark.parametrize("missing, sentences", [
+    (("results.json",), ["no results.json yet"]),
+    (("final.json", "config.json", "predictions"),
+     ["no final.json", "no config.json", "Pub-Brain-5"]),
+    (("figures/captions.json",), ["<h2>Pictures</h2>"]),
+    (("figures/attention_0.png", "figures/attention_1.png"),
+     ["No attention figures"]),
 ])
-def test_a_missing_piece_is_named(run, missing, sentence):
-  (run / missing).unlink()
-  assert sentence in _page(run)
+def test_a_missing_piece_is_named_or_left_out(run, missing, sentences):
+  for name in missing:
+    if (run / name).is_dir():
+      shutil.rmtree(run / name)
+    else:
+      (run / name).unlink()
+  page = _page(run)
+  assert all(sentence in page for sentence in sentences)
+  pages.check(run / "report.html")
+
+
+def test_the_settings_of_the_evaluation_come_first(run):
+  results = {"about": report_run.about() | {"config": {"seed": 4711}}}
+  (run / "results.json").write_text(json.dumps(results))
+  assert "<dt>Random seed</dt><dd>4711</dd>" in _page(run)
 
 
 def test_an_empty_run_still_makes_a_page(tmp_path):
@@ -127,60 +171,25 @@ def test_an_empty_run_still_makes_a_page(tmp_path):
     report.build(tmp_path / "absent")
 
 
-def test_a_broken_file_is_named(run):
-  (run / "config.json").write_text("{")
-  with pytest.raises(ValueError, match="config.json is damaged"):
+@pytest.mark.parametrize("name", ["config.json", "results.json",
+                                  "predictions/pub_brain_5.csv"])
+def test_a_broken_file_is_named(run, name):
+  (run / name).write_text('"study_id')
+  with pytest.raises(ValueError, match=f"{name} is (damaged|cut off)"):
     report.build(run)
 
 
 def test_numbers_are_short_and_honest():
-  assert [report.number(x) for x in (0.5, 0.02, 0.0056, 0, None, math.nan)] == [
-      "0.500", "0.020", "0.0056", "0.000", "undefined", "undefined"]
+  assert [report.number(x) for x in (
+      0.5, 0.02, 0.0056, 0, -2.4, 250.5, None, math.nan)] == [
+          "0.500", "0.020", "0.0056", "0.000", "-2.400", "250.5", "undefined",
+          "undefined"]
   assert report.interval([0.1, 0.2]) == "0.100 to 0.200"
   assert report.interval(None) == report.interval([math.nan, 1.0]) == "—"
 
 
-def test_metrics_are_read_by_name_with_gaps(run):
-  series = curves.read_metrics(run / "metrics.jsonl")
-  steps, values = series["logit/positive"]
-  np.testing.assert_array_equal(steps, range(60))
-  assert np.isnan(values[:9]).all() and (values[9:] == 0.7).all()
-  (run / "metrics.jsonl").write_text('{"step": 1}\nnot json\n')
-  with pytest.raises(ValueError, match="line 2"):
-    curves.read_metrics(run / "metrics.jsonl")
-
-
-def test_running_mean_by_hand():
-  got = curves.running_mean(np.array([1.0, np.nan, 3.0, 8.0]), 1)
-  np.testing.assert_allclose(got, [1.0, 2.0, 5.5, 5.5])
-
-
-def test_curves_group_what_belongs_together(run):
-  figure = curves.training_curves(curves.read_metrics(run / "metrics.jsonl"))
-  assert [a.get_title(loc="left") for a in figure.axes] == [
-      "Total loss", "Loss terms", "Logits", "Logit scale and bias"]
-
-
-def test_many_findings_are_cut_to_the_most_frequent():
-  findings = {f"finding {i}": _entry(0.5 + i / 200, i) for i in range(60)}
-  figure = curves.auc_figure(findings, {}, max_bars=10)
-  ticks = [t.get_text() for t in figure.axes[0].get_yticklabels()]
-  assert ticks == [f"finding {i}" for i in range(50, 60)]
-  assert figure.axes[0].get_title(loc="left") == (
-      "AUC of the 10 most frequent of 60 findings")
-
-
-@pytest.mark.parametrize("name, level", [
-    ("cyst", "finding"), ("cyst in the pons", "finding at a place"),
-    ("infarct, left side", "finding on a side"),
-    ("infarct, left frontal lobe", "finding at a place"),
-    ("organ/heart", "organ"), ("infarct", "finding")])
-def test_level_of_a_finding(name, level):
-  assert curves.finding_level(name) == level
-
-
 @pytest.mark.parametrize("tool, output", [
-    ("curves", "figures/auc.png"), ("report", "report.html")])
+    ("curves", "figures/curves.png"), ("report", "report.html")])
 def test_command_line(run, tool, output):
   root = pathlib.Path(__file__).parents[2]
   done = subprocess.run(

@@ -1,11 +1,13 @@
 """The attention figure: geometry, labels, and what it refuses."""
 
 import io
+import json
 
 from matplotlib.text import Text
 import numpy as np
 import pytest
 
+from itemclip_jax.tools import heat
 from itemclip_jax.tools import slices
 from itemclip_jax.tools import visualize
 
@@ -103,9 +105,15 @@ def test_slices_hold_the_top_token_and_the_lesion_before_others():
   assert pick(99) == list(range(12))
 
 
-def test_edges_follow_the_affine():
+def _upright():
+  """An affine whose depth runs up, rows back, columns left."""
   affine = np.diag([0.0, 0.0, 0.0, 1.0])
   affine[2, 0], affine[1, 1], affine[0, 2] = 5.0, -1.0, -1.0
+  return affine
+
+
+def test_edges_follow_the_affine():
+  affine = _upright()
   # Axial, radiological: the left edge of the picture is the patient's right.
   assert slices.edge_letters(affine, 2) == ("R", "L")
   assert slices.edge_letters(affine, 1) == ("A", "P")
@@ -120,6 +128,103 @@ def test_pixels_keep_their_millimetres():
   figure = visualize.attention_figure(
       **_study() | dict(affine=np.stack([affine] * 3)))
   assert figure.axes[0].get_aspect() == 2.0
+
+
+def test_the_contour_runs_at_half_of_the_studys_peak():
+  study = _study() | dict(lesion_mask=None)
+  study["attention"][0, 2, 1, 3] = 0.2             # too little for a line
+  figure = visualize.attention_figure(**study)
+  drawn = [(i, c) for i, a in enumerate(figure.axes) for c in a.collections]
+  assert {i for i, _ in drawn} == {2, 3}           # slices 4 and 5, row 1
+  up = slices.upsample(study["attention"][1], PATCH, [5])[0] / 0.5
+  assert "slice 5 · top token" in _texts(figure.axes[3])
+  (line,) = figure.axes[3].collections[0].get_paths()
+  column, row = line.vertices[:, 0], line.vertices[:, 1]
+  between = [np.interp(c, range(SHAPE[2]), up[int(round(r))])
+             for c, r in zip(column, row) if r == round(r)]
+  np.testing.assert_allclose(between, heat.HALF, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype, low", [(np.uint8, 0), (np.int16, -1000)])
+def test_black_is_zero_or_air_and_few_bright_voxels_are_no_white(dtype, low):
+  series = np.full((10, 10, 10), 150, dtype)
+  series[0] = low
+  series[5, 5, 5] = 255
+  assert heat.grey_limits(series) == (low, 150)
+  assert heat.grey_limits(np.full((2, 2, 2), low, dtype)) == (low, low + 1)
+
+
+def test_a_window_is_kept_for_all_series():
+  study = _study() | dict(limits=(-1150.0, 350.0))
+  figure = visualize.attention_figure(**study)
+  assert {a.images[0].get_clim() for a in figure.axes[:12]} == {(-1150, 350)}
+
+
+def test_a_series_name_of_one_long_word_is_cut_not_lost():
+  study = _study()
+  study["series_names"][1] = "AX_T2_FLAIR_PROPELLER_FATSAT"
+  texts = _texts(visualize.attention_figure(**study))
+  assert "1 AX_T2_FLAIR_PROPELL…" in texts
+
+
+def test_an_affine_of_the_files_own_axes_gets_no_letters():
+  affine = np.diag([2.0, 1.0, 1.0, 1.0])
+  assert not slices.is_placed(affine) and not slices.is_placed(np.eye(4))
+  assert slices.is_placed(np.diag([2.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]])
+  assert slices.is_placed(np.diag([2.0, -1.0, 1.0, 1.0]))
+  figure = visualize.attention_figure(
+      **_study() | dict(affine=np.stack([affine] * 3)))
+  assert not {"R", "L", "A", "P"} & set(_texts(figure))
+
+
+def _picture():
+  rng = np.random.default_rng(0)
+  attention = np.full((1, 1, 4, 5), 1e-3)
+  attention[0, 0, 1, 3] = 0.8
+  return dict(
+      volume=rng.integers(0, 256, (1, 3, 16, 20)).astype(np.uint8),
+      series_names=[""], attention=attention, patch=(3, 4, 4), text="A cat.",
+      score=0.5)
+
+
+def test_a_picture_is_shown_in_colour_plain_and_under_its_attention():
+  x = _picture()
+  lesion = np.zeros(x["volume"].shape, bool)
+  lesion[..., 4:8, 12:16] = True
+  figure = visualize.attention_figure(**x, lesion_mask=lesion,
+                                      affine=np.eye(4)[None])
+  plain, shown, _ = figure.axes                    # and the colour bar
+  for axes in (plain, shown):
+    np.testing.assert_array_equal(axes.images[0].get_array(),
+                                  x["volume"][0].transpose(1, 2, 0))
+  assert len(plain.images) == 1 and not plain.collections
+  assert len(shown.images) == 2 and len(shown.collections) == 2
+  (box,) = shown.patches
+  assert box.get_bbox().bounds == (11.5, 3.5, 4, 4)
+  texts = _texts(figure)
+  assert "“A cat.”" in texts and "top token of the picture" in texts
+  assert not any(t.startswith("slice") or t == "R" for t in texts)
+
+
+def test_examples_of_an_evaluation_are_drawn_with_what_they_have(tmp_path):
+  folder = tmp_path / "figures"
+  folder.mkdir()
+  whole = _study() | dict(
+      affine=np.stack([_upright()] * 3), visible=np.array([True, False, True]),
+      group="Surest hits", caption="The top token lies on it.", study_id="s1")
+  np.savez(folder / "attention_00.npz", **whole)
+  np.savez(folder / "attention_01.npz", **_picture() | dict(caption="Colours."))
+  bare = {k: v for k, v in _study().items() if k not in (
+      "lesion_mask", "score")}
+  np.savez(folder / "attention_02.npz", **bare, lesion_mask=np.zeros(0))
+  drawn = visualize.draw_examples(tmp_path)
+  assert [p.name for p in drawn] == [f"attention_0{i}.png" for i in range(3)]
+  assert all(p.stat().st_size > 1000 for p in drawn)
+  assert json.loads((folder / "captions.json").read_text()) == {
+      "attention_00.png": {"group": "Surest hits",
+                           "caption": "The top token lies on it."},
+      "attention_01.png": {"group": "", "caption": "Colours."},
+      "attention_02.png": {"group": "", "caption": ""}}
 
 
 @pytest.mark.parametrize("change, message", [

@@ -237,8 +237,12 @@ def test_the_whole_path_ends_in_a_report(straight, config, mesh):
           "zeroshot_auc/mean_untrained", "pointing/top1", "pointing/chance",
           "pointing/untrained", "pointing/series_top1",
           "segmentation/iou"} <= results.keys()
+  about = results.pop("about")
+  assert about["checkpoint"]["params_sha256"] == read(
+      straight, "final.json")["params_sha256"]
+  assert about["data"]["studies"] == 10
   for name, entry in results.items():
-    assert set(entry) == {"value", "ci95", "n"}, name
+    assert {"value", "ci95", "n"} <= set(entry), name
     assert entry["value"] is None or 0.0 <= entry["value"] <= 1.0
   page = report.build(straight)
   assert page == straight / "report.html"
