@@ -23,6 +23,10 @@ usage: ./run.sh VERB [ARGUMENTS]
   report ...     python -m itemclip_jax.tools.report ...
   explain ...    ask a trained model about one study: scores, pictures, overlays;
                  python -m itemclip_jax.tools.explain ...
+  embed ...      features of one study, or of a built set, as .npz;
+                 python -m itemclip_jax.tools.embed ...
+  compare A B    the numbers of two evaluations side by side, with differences;
+                 python -m itemclip_jax.tools.compare A B
 
 Paths are relative to the folder of this script. ITEMCLIP_EXTRAS=tpu (or gpu)
 before "setup" adds that accelerator's packages; later verbs then use it.
@@ -66,7 +70,7 @@ make_environment() {
 setup() {
   # An accelerator that was once asked for stays.
   ITEMCLIP_EXTRAS=${ITEMCLIP_EXTRAS-$(cat "$VENV/.extras" 2>/dev/null || true)}
-  local extras="prepare,test${ITEMCLIP_EXTRAS:+,$ITEMCLIP_EXTRAS}" digest
+  local extras="prepare,dicom-seg,test${ITEMCLIP_EXTRAS:+,$ITEMCLIP_EXTRAS}" digest
   digest="$(cat setup.py constraints.txt | cksum) $extras"
   if [[ -x $PYTHON && -f $STAMP && $(<"$STAMP") == "$digest" ]]; then
     return  # nothing changed: no network needed
@@ -126,10 +130,10 @@ case $verb in
     setup
     tune_for_cpu
     exec "$PYTHON" -m itemclip_jax.main --mode="$verb" "$@" ;;
-  report) setup; exec "$PYTHON" -m itemclip_jax.tools.report "$@" ;;
-  explain)
+  report|compare) setup; exec "$PYTHON" -m "itemclip_jax.tools.$verb" "$@" ;;
+  explain|embed)
     setup
     tune_for_cpu
-    exec "$PYTHON" -m itemclip_jax.tools.explain "$@" ;;
+    exec "$PYTHON" -m "itemclip_jax.tools.$verb" "$@" ;;
   *) usage >&2; fail "unknown verb '$verb'." ;;
 esac
