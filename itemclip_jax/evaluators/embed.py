@@ -22,7 +22,7 @@ from itemclip_jax.parallel.sharding import constrain
 
 # Texts compared at a time: as many as keep the attention of a batch of studies
 # below this many numbers, at most 64.
-_ATTENTION_SIZE, _MOST_TEXTS = 2**27, 64
+_ATTENTION_SIZE, _MOST_TEXTS = 2**25, 64
 
 
 class Features(NamedTuple):

@@ -1,10 +1,15 @@
 """Scores, chosen pairs, regions and attention tell the same story."""
 
+import jax
 import numpy as np
 import pytest
 
-from itemclip_jax.evaluators import scoring
-from itemclip_jax.ops import item_pairs
+from configs import brain_mri
+from itemclip_jax.config import schema
+from itemclip_jax.evaluators import embed, scoring
+from itemclip_jax.interop import model_shapes
+from itemclip_jax.models.dual_encoder import DualEncoder
+from itemclip_jax.ops import intensity, item_pairs
 from tests.evaluators.subject import GRID, Subject
 
 TEXTS = ["Acute infarct in the left frontal lobe.", "Study is unremarkable.",
@@ -150,3 +155,26 @@ def test_a_text_too_long_is_cut_and_said(subject, capsys):
 def test_an_empty_text_is_refused(scorer):
   with pytest.raises(ValueError, match="A text to be scored is empty"):
     scorer.texts(["Cyst.", " "])
+
+
+def test_memory_is_bounded_whatever_the_number_of_texts():
+  """Work space of whole-study MRI: 32 studies, 11 760 tokens, width 512."""
+  config = schema.from_config_dict(brain_mri.get_config())
+  encoder = embed.Encoder(DualEncoder(config), intensity.Window(0.0, 255.0),
+                          "float32")
+  shape = jax.ShapeDtypeStruct
+  heads = shape((32, 11_760, 8, 64), "float32")
+  studies = embed.Encoded(
+      shape((32, 512), "float32"),
+      item_pairs.Tokens(heads, heads, shape((32, 11_760), bool)))
+
+  def work_space(num_texts):
+    texts = embed.Texts(shape((num_texts, 512), "float32"),
+                        shape((num_texts, 8, 64), "float32"))
+    compiled = encoder.scores.lower(
+        encoder, model_shapes.abstract_params(config), studies, texts).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  keys_and_values = 2 * 32 * 11_760 * 512 * 4
+  few, many = work_space(64), work_space(4096)
+  assert many < keys_and_values + 0.3e9 and many - few < 8 * 32 * 4096
