@@ -1,5 +1,6 @@
 """Mistakes of a user, told in one sentence instead of a traceback."""
 
+from collections.abc import Iterable
 import json
 import pathlib
 import sys
@@ -26,6 +27,14 @@ def fail(sentence: str):
   """Says what is wrong and ends with exit code 2."""
   print(f"itemclip_jax: {sentence}", file=sys.stderr)
   sys.exit(2)
+
+
+def some(names: Iterable[str], most: int = 12) -> str:
+  """Names in a sentence; of many the first and how many more there are."""
+  names = list(names)
+  if len(names) <= most:
+    return ", ".join(names)
+  return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def read_json(path: pathlib.Path, repair: str):

@@ -25,6 +25,11 @@ def test_a_mistake_of_ours_keeps_its_traceback():
     raising(ValueError("too many values to unpack"))([])
 
 
+def test_many_names_are_cut():
+  assert errors.some("abc", most=3) == "a, b, c"
+  assert errors.some("abcde", most=3) == "a, b, c and 2 more"
+
+
 def test_a_damaged_file_is_named(tmp_path):
   path = tmp_path / "x.json"
   path.write_text("{")

@@ -28,7 +28,7 @@ import re
 
 import numpy as np
 
-from itemclip_jax.errors import UserError, read_json
+from itemclip_jax.errors import UserError, read_json, some
 from itemclip_jax.evaluators import confusion, measures
 from itemclip_jax.evaluators.context import Context, Example, Table
 from itemclip_jax.evaluators.scoring import Scores
@@ -74,7 +74,7 @@ class Evaluator:
     for name, entry in self._classes.items():
       if entry["label"] not in have:
         raise UserError(f"{where} reads the label {entry['label']!r} for class "
-                        f"{name!r}; the data set has {', '.join(have)}.")
+                        f"{name!r}; the data set has {some(have)}.")
     for metric in self._metrics:
       if metric not in confusion.METRICS and not _OF_RANKS.fullmatch(metric):
         raise UserError(f"{where} has the metric {metric!r}; want one of "

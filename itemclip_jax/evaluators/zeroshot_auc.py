@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from itemclip_jax.errors import UserError
+from itemclip_jax.errors import UserError, some
 from itemclip_jax.evaluators import extremes, measures, metrics, resampled
 from itemclip_jax.evaluators.context import Context, Example, Table
 from itemclip_jax.evaluators.features import Studies
@@ -73,7 +73,7 @@ class Evaluator:
       raise UserError(
           f"The data set in {self._context.config.data.root} has none of the "
           f"labels of {self._context.name}: {labels}. It has "
-          f"{', '.join(have) or 'no labels'}; name these as labels of tasks, "
+          f"{some(have) or 'no labels'}; name these as labels of tasks, "
           "or leave the evaluator out of config.eval.evaluators.")
     if missing and multihost.is_main():
       print(f"{self._context.name}: the data set has no label {labels}; "
