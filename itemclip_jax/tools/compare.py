@@ -22,7 +22,8 @@ from absl import flags
 
 from itemclip_jax.errors import UserError
 from itemclip_jax.evaluators import measures, published
-from itemclip_jax.tools import command, runs as runs_lib
+from itemclip_jax.tools import command
+from itemclip_jax.tools import runs as runs_lib
 
 FLAGS = flags.FLAGS
 

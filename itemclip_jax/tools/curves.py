@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from itemclip_jax.errors import UserError
-from itemclip_jax.tools.figure_style import INK, MUTED, cycle, dress
+from itemclip_jax.tools.figures.style import INK, MUTED, cycle, dress
 
 # Panel title -> which names of metrics.jsonl it shows; empty panels are left
 # out, a name goes to the first that fits.

@@ -19,13 +19,13 @@ from absl import flags
 from itemclip_jax.errors import UserError, read_json
 from itemclip_jax.evaluators import predictions
 from itemclip_jax.tools import curves
-from itemclip_jax.tools import page
-from itemclip_jax.tools import report_words as words
-from itemclip_jax.tools import section_figures
-from itemclip_jax.tools import section_tables
-from itemclip_jax.tools import sections
+from itemclip_jax.tools.pages import page
+from itemclip_jax.tools.pages import words
+from itemclip_jax.tools.pages import section_figures
+from itemclip_jax.tools.pages import section_tables
+from itemclip_jax.tools.pages import sections
 from itemclip_jax.tools import visualize
-from itemclip_jax.tools.figure_style import is_number
+from itemclip_jax.tools.figures.style import is_number
 
 # What the run was: label -> settings of config.json that say it.
 HIGHLIGHTS = (

@@ -22,9 +22,9 @@ import numpy as np
 import tqdm
 
 from itemclip_jax.errors import UserError
-from itemclip_jax.tools import heat
-from itemclip_jax.tools import slices
-from itemclip_jax.tools.figure_style import INK, MUTED
+from itemclip_jax.tools.figures import heat
+from itemclip_jax.tools.figures import slices
+from itemclip_jax.tools.figures.style import INK, MUTED
 
 PANEL_INCHES, PICTURE_INCHES = 1.9, 3.7  # width of a slice, of a picture
 LABEL_INCHES = 1.75                # column of series names, left of the panels

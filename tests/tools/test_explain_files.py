@@ -6,7 +6,8 @@ import types
 import nibabel as nib
 import numpy as np
 
-from itemclip_jax.tools import explain, explain_files, one_study, place
+from itemclip_jax.tools import explain, explain_files
+from itemclip_jax.tools.study import one_study, place
 
 
 def _made_up(**changes):

@@ -6,7 +6,8 @@ from matplotlib.text import Text
 import numpy as np
 import pytest
 
-from itemclip_jax.tools import heat, overlay, planes
+from itemclip_jax.tools.figures import heat, planes
+from itemclip_jax.tools.study import overlay
 
 PATCH, GRID = (2, 3, 3), (4, 5, 6)
 SHAPE = tuple(p * g for p, g in zip(PATCH, GRID))

@@ -1,7 +1,7 @@
 """Numbers find their evaluator, their row, and what they compare with."""
 
-from itemclip_jax.tools import section_tables
-from itemclip_jax.tools import sections
+from itemclip_jax.tools.pages import section_tables
+from itemclip_jax.tools.pages import sections
 from tests.tools import report_run
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from itemclip_jax.tools import report_kinds
-from itemclip_jax.tools import report_words as words
-from itemclip_jax.tools import section_figures
-from itemclip_jax.tools import sections
-from itemclip_jax.tools import task_figures
+from itemclip_jax.tools.pages import kinds as report_kinds
+from itemclip_jax.tools.pages import words
+from itemclip_jax.tools.pages import section_figures
+from itemclip_jax.tools.pages import sections
+from itemclip_jax.tools.figures import tasks as task_figures
 
 
 def _entry(value, n=10):

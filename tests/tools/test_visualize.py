@@ -7,8 +7,8 @@ from matplotlib.text import Text
 import numpy as np
 import pytest
 
-from itemclip_jax.tools import heat
-from itemclip_jax.tools import slices
+from itemclip_jax.tools.figures import heat
+from itemclip_jax.tools.figures import slices
 from itemclip_jax.tools import visualize
 
 PATCH = (2, 4, 4)

@@ -6,9 +6,9 @@ it, and a box of voxels is no organ.
 
 import numpy as np
 
-from itemclip_jax.tools import one_study
-from itemclip_jax.tools import overlay
-from itemclip_jax.tools import slices
+from itemclip_jax.tools.study import one_study
+from itemclip_jax.tools.study import overlay
+from itemclip_jax.tools.figures import slices
 
 # towards minus, towards plus, along the RAS axes
 _WAYS = (("to the patient's left", "to the patient's right"),

@@ -13,9 +13,9 @@ import numpy as np
 
 from itemclip_jax.evaluators import prompts
 from itemclip_jax.evaluators import published
-from itemclip_jax.tools import report_kinds
-from itemclip_jax.tools import report_words as words
-from itemclip_jax.tools.figure_style import is_number
+from itemclip_jax.tools.pages import kinds as report_kinds
+from itemclip_jax.tools.pages import words
+from itemclip_jax.tools.figures.style import is_number
 
 MAX_MODELS = 3                    # published ones beside ours, the best
 UNTRAINED = "_untrained"

@@ -8,8 +8,8 @@ published, and one folded table per rule. The rest follows by name.
 import dataclasses
 import re
 
-from itemclip_jax.tools import report_words as words
-from itemclip_jax.tools.sections import (
+from itemclip_jax.tools.pages import words
+from itemclip_jax.tools.pages.sections import (
     NO_ENTRY, UNTRAINED, Entry, Section, split)
 
 MAX_ROWS = 24                     # longer tables are folded

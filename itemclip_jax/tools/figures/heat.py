@@ -12,7 +12,7 @@ from matplotlib import patches
 from matplotlib import patheffects
 import numpy as np
 
-from itemclip_jax.tools.figure_style import INK
+from itemclip_jax.tools.figures.style import INK
 
 HALF = 0.5                         # of the peak: where the contour runs
 MAX_ALPHA = 0.68                   # anatomy stays readable under the hottest

@@ -11,7 +11,7 @@ import textwrap
 from matplotlib.figure import Figure
 import numpy as np
 
-from itemclip_jax.tools.figure_style import (
+from itemclip_jax.tools.figures.style import (
     COLOURS, INK, MUTED, RULE, cycle, dress, is_number)
 
 CHANCE = 0.5                      # the AUC of guessing

@@ -10,11 +10,11 @@ import re
 from matplotlib.figure import Figure
 import numpy as np
 
-from itemclip_jax.tools import report_words as words
-from itemclip_jax.tools import task_figures
-from itemclip_jax.tools.figure_style import is_number
-from itemclip_jax.tools.report_kinds import Chart
-from itemclip_jax.tools.sections import UNTRAINED, Section, split
+from itemclip_jax.tools.pages import words
+from itemclip_jax.tools.figures import tasks as task_figures
+from itemclip_jax.tools.figures.style import is_number
+from itemclip_jax.tools.pages.kinds import Chart
+from itemclip_jax.tools.pages.sections import UNTRAINED, Section, split
 
 MIN_SPOKES, MAX_SPOKES = 3, 20    # fewer show no shape, more cannot be read
 OURS = "this model"

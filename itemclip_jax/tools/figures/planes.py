@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 import numpy as np
 from scipy import ndimage
 
-from itemclip_jax.tools import heat
-from itemclip_jax.tools import overlay
-from itemclip_jax.tools import slices
-from itemclip_jax.tools.figure_style import INK, MUTED
+from itemclip_jax.tools.figures import heat
+from itemclip_jax.tools.study import overlay
+from itemclip_jax.tools.figures import slices
+from itemclip_jax.tools.figures.style import INK, MUTED
 
 WIDTH_INCHES = 9.35                # of the figure, that of four slices
 BAR_INCHES, NAME_INCHES = 1.2, 1.3   # the chart on the right, its names

@@ -1,0 +1,1 @@
+"""What the HTML pages say and look like."""

@@ -1,0 +1,1 @@
+"""One study: what lies on the disk, where things are in the patient."""
