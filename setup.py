@@ -67,7 +67,7 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=[
         "itemclip_jax*", "configs*", "data_pipelines*"]),
-    package_data={"itemclip_jax": ["tools/*.html", "evaluators/*.json",
+    package_data={"itemclip_jax": ["tools/pages/*.html", "evaluators/*.json",
                                    "evaluators/prompt_sets/*.json"],
                   "data_pipelines": ["audit/*.html",
                                      "itemize/chat/templates/*.json"]},
