@@ -18,6 +18,7 @@ def config(root="", **changes) -> schema.Config:
   raw = demo.get_config("smoke")
   variants.shrink(raw)
   raw.data.update(root=str(root), num_threads=2)
+  raw.eval.evaluators = ("zeroshot_auc", "segmentation")
   raw.vision.update(patch=(12, 16, 16), width=24, depth=2, study_blocks=(1,),
                     name_encoder=(16, 1, 2, 16))
   for section, values in changes.items():

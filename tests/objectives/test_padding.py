@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from itemclip_jax.evaluators.embed import Encoder
+from itemclip_jax.evaluators import embed
 from itemclip_jax.models.dual_encoder import Outputs
 from tests import tiny
 from tests.objectives import padded
@@ -148,12 +148,13 @@ def test_padding_behind_a_text_does_not_matter():
   np.testing.assert_allclose(text(longer), text(ids), rtol=1e-5, atol=1e-6)
 
 
-def test_scores_of_a_study_depend_on_nothing_else_in_the_batch():
+def test_scores_of_a_study_depend_on_nothing_else_in_the_batch(monkeypatch):
+  monkeypatch.setattr(embed, "_MOST_TEXTS", 2)  # several blocks
   config = MODES["names, slice and study"][0]
   params, x = padded.params(config), padded.batch(config)
   x["volume"] = np.clip(np.round(x["volume"] * 57 + 114), 0, 255).astype(
       np.uint8)  # as stored
-  encoder = Encoder(tiny.model(config), (0.0, 255.0), np.float32, block=2)
+  encoder = embed.Encoder(tiny.model(config), (0.0, 255.0), np.float32)
   texts = encoder.texts(params, x["item_tokens"][:3, 0])
 
   def scores(x):
