@@ -18,6 +18,8 @@ usage: ./run.sh VERB [ARGUMENTS]
   test [ARGS]    the test suite; ARGS go to pytest
   prepare ...    python -m data_pipelines.prepare ...
   verify ...     python -m data_pipelines.verify ...
+  itemize ...    reports and captions -> lists of findings, their audit and
+                 their export; python -m data_pipelines.itemize ...
   train ...      python -m itemclip_jax.main --mode=train ...
   eval ...       python -m itemclip_jax.main --mode=eval ...
   report ...     python -m itemclip_jax.tools.report ...
@@ -125,7 +127,9 @@ case $verb in
   setup) setup ;;
   demo) setup; tune_for_cpu; demo "$@" ;;
   test) setup; JAX_PLATFORMS=cpu exec "$PYTHON" -m pytest "${@:-tests}" ;;
-  prepare|verify) setup; exec "$PYTHON" -m "data_pipelines.$verb" "$@" ;;
+  prepare|verify|itemize)
+    setup
+    exec "$PYTHON" -m "data_pipelines.$verb" "$@" ;;
   train|eval)
     setup
     tune_for_cpu

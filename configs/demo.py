@@ -56,7 +56,17 @@ def get_config(variant: str = ""):
   config.eval.evaluators = ("zeroshot_auc", "segmentation")
   config.eval.top_tokens = 2
   config.eval.untrained = True
-  return variants.apply(config, variant, {"smoke": smoke})
+  return variants.apply(config, variant,
+                        {"smoke": smoke, "itemized": itemized})
+
+
+def itemized(config):
+  """Items that rules found in free-text reports, not the generator's own:
+
+      python -m data_pipelines.prepare --dataset=phantom_brain \\
+          --report=free_text --out=runs/itemized/data
+  """
+  config.data.root = "runs/itemized/data"
 
 
 def smoke(config):

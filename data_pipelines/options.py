@@ -49,6 +49,9 @@ _OPTIONS = (
     flags.DEFINE_string(
         "salt", None, "File of the hashes' salt, drawn unless it exists; "
         "<out>.salt unless given. (studies)"),
+    flags.DEFINE_string(
+        "report", None, "Whence the items: items, the generator's own, unless "
+        "given, or free_text, itemised by rules. (phantom_brain)"),
     flags.DEFINE_integer("seed", None, "Of an embedded set."),
     flags.DEFINE_integer("num_train", None, "Studies of its split train."),
     flags.DEFINE_integer("num_valid", None, "Studies of its split valid."),

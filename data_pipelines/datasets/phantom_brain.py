@@ -5,6 +5,11 @@ Each subject is the MNI template in another shape (`phantom/anatomy.py`) with
 holds 3-5 named series. What is written is a raw archive, a NIfTI file per
 series and a JSON file per split, which then takes the road of every archive
 (`datasets/studies.py`). A subject depends on (seed, split, number) only.
+
+With --report=free_text the items are not the generator's: it dictates a whole
+report around them (`phantom/free_text.py`), which is itemised by rules, as the
+reports of a hospital would be. The reports stand in <split>.reports.jsonl, the
+input of data_pipelines.itemize.
 """
 
 import dataclasses
@@ -16,9 +21,11 @@ import numpy as np
 
 from data_pipelines.datasets import studies
 from data_pipelines.embedded import Embedded
+from data_pipelines.errors import PrepareError
 from data_pipelines.files import write_json
 from data_pipelines.parallel import Workers
 from data_pipelines.phantom import anatomy
+from data_pipelines.phantom import dictated
 from data_pipelines.phantom import lesions
 from data_pipelines.phantom import raw as raw_lib
 from data_pipelines.phantom import report
@@ -40,6 +47,8 @@ NUM_LESIONS = ((1, 2, 3, 4, 5), (0.2, 0.3, 0.25, 0.15, 0.1))
 FILE_AXES = {"AX": ("LAS", "RAS", "LPS"), "COR": ("LSA", "RSA", "LSP")}
 COUNTS_PER_UNIT = 400.0                # raw int16 numbers of brightness 1
 
+REPORTS = ("items", "free_text")
+
 # Of one study, measured: its raw files, and its record before compression, of
 # which the conformed copy and the shuffler's lie side by side.
 _RAW_BYTES, _RECORD_BYTES = 160_000, 2 * 450_000
@@ -52,6 +61,13 @@ class Dataset(Embedded):
   num_train: int = 1600
   num_valid: int = 64
   num_test: int = 520
+  report: str = "items"    # or "free_text", see above
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.report not in REPORTS:
+      raise PrepareError(
+          f"--report={self.report} is none of {', '.join(REPORTS)}.")
 
   def bytes_needed(self) -> int:
     return (_RAW_BYTES + _RECORD_BYTES) * sum(self.sizes.values())
@@ -66,15 +82,20 @@ class Dataset(Embedded):
       if not size:
         continue
       jobs = [Job(raw, self.seed, split, n) for n in range(size)]
-      entries = zip(workers.map(
-          write_subject, jobs, title=f"{split}: raw subjects"), jobs)
-      write_json(raw / f"{split}.json",
-                 {job.study: entry for entry, job in entries})
+      entries = {job.study: entry for entry, job in zip(workers.map(
+          write_subject, jobs, title=f"{split}: raw subjects"), jobs)}
+      if self.report == "free_text":
+        entries = dictated.itemised(
+            raw / f"{split}.reports.jsonl",
+            [self.seed, zlib.crc32(split.encode())], entries)
+      write_json(raw / f"{split}.json", entries)
     return raw
 
   def contract(self) -> record.Contract:
     same = self._as_studies("").contract()
     recipe = dataclasses.asdict(self) | {"version": VERSION}
+    if self.report == "items":
+      del recipe["report"]  # sets built before there was a choice are the same
     return dataclasses.replace(same, dataset="phantom_brain", recipe=recipe)
 
   def findings(self, raw: pathlib.Path) -> dict[str, dict[str, Any]]:
