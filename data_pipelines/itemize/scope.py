@@ -19,6 +19,9 @@ WINDOW = 6       # words without a meaning that a negation reaches over
 _AHEAD = 40      # events in which the "or" of a list is looked for
 
 _CONTEXTS = frozenset(("history", "family", "past", "hypothetical"))
+# What is said of a patient behind these words is seen in the study.
+_SHOWS = frozenset(("has", "shows", "show", "demonstrates", "demonstrate",
+                    "reveals", "reveal"))
 _BACKWARD = frozenset(("negation_after", "uncertain_after", "gone_after"))
 # Without these, findings stand as they are.
 _ACTIVE = clauses_lib.ENDS | cues.NEGATIONS | _CONTEXTS | _BACKWARD | {
@@ -146,9 +149,11 @@ class _Scope:
     del i
     if self.comma and not self.count:
       self.negation = self.gone = False         # "Without contrast, ... shows"
-    if event.kind == "verb" and self.context == "hypothetical" and (
-        not self.holds):
-      self.context = "study"                    # "Evaluation of the lung shows"
+    if event.kind == "verb" and (
+        self.context == "hypothetical" and not self.holds
+        or self.context == "history" and self.words[event.start] in _SHOWS):
+      # "Evaluation of the lung shows", "Patient with known glioma shows"
+      self.context = "study"
     self.closed = True
 
   def joint(self, i: int, event: Event):

@@ -3,10 +3,10 @@
 labelled.jsonl: {"text", "abnormal" (keep it?), "findings": [{"canonical",
 "negated"}], "trap", "part"}. Findings are those of the images that the sentence
 asserts or denies; what is history, family history or a question has none, and
-"abnormality", which says nothing of its own, is left out. What "was there and is
-no more" is denied and kept. Sentences of part "rules" were written while the
-rules were; those of part "held_out" afterwards, and the rules were not touched
-since.
+"abnormality", which says nothing of its own, is left out. What was there and is
+gone is denied, and kept. Sentences of part "rules" were written while the
+rules were; those of part "held_out" afterwards, and no figure of
+theirs has changed since.
 
 labelled_splits.jsonl: {"text", "sentences"}.
 """

@@ -45,6 +45,9 @@ def test_exceptions_of_the_specification(text, kept):
     ("Lungs are clear.", "normal"), ("None.", "normal"),
     ("Mild atrophy.", "abnormal"), ("Follow-up is advised.", "recommendation"),
     ("The history is of stroke and glioma is seen.", "abnormal"),
+    ("Patient with known glioma shows a new cyst in the pons.", "abnormal"),
+    ("Patient with ___ has a 1.5 cm cyst in the pons.", "abnormal"),
+    ("The patient has a history of lung cancer.", "history"),
     ("History of stroke.", "history"), ("No interval change.", "comparison"),
     ("CT without contrast.", "technique"), ("Something odd here.", "unknown")])
 def test_kind_of_a_sentence(text, kind):
