@@ -1,8 +1,9 @@
 """Raw text of a report or caption -> plain text of one spelling.
 
 What happens, in this order: wrongly decoded characters, control characters,
-Unicode NFC, HTML, marks of de-identification, tables, white space. Line breaks stay, since they end sentences; all other white space becomes
-one space. The time is linear in the length of the text.
+Unicode NFC, HTML, marks of de-identification, tables, white space. Line breaks
+stay, since they end sentences; all other white space becomes one space. The
+time is linear in the length of the text.
 
     "<p>Nodule&nbsp;of ___ 5 mm</p>"  ->  "Nodule of 5 mm", ("deidentified",
                                                              "markup")

@@ -10,6 +10,7 @@ the handling of negation is compared.
 
 import argparse
 import importlib
+import pathlib
 import random
 import time
 
@@ -53,6 +54,27 @@ def reports(number: int) -> list[str]:
   return out
 
 
+def ordinary(number: int) -> list[str]:
+  """Chest reports as they are dictated: normal sentences recur, numbers do not.
+
+  ordinary.txt holds the sentences, "-" normal and "+" abnormal.
+  """
+  rng = random.Random(0)
+  lines = pathlib.Path(__file__).with_name("ordinary.txt").read_text().split(
+      "\n")
+  normal, abnormal = ([x[2:] for x in lines if x[:1] == mark]
+                      for mark in "-+")
+  out = []
+  for _ in range(number):
+    said = rng.sample(normal, 14) + [
+        text.format(n=rng.randint(20, 999) / 10,
+                    s=rng.choice(("left", "right")))
+        for text in rng.sample(abnormal, 7)]
+    rng.shuffle(said)
+    out.append(" ".join(said))
+  return out
+
+
 def speed(read, split, texts: list[str]) -> float:
   """Reports a second on one core; of each text the best of some repeats."""
   best = [float("inf")] * len(texts)
@@ -67,7 +89,7 @@ def speed(read, split, texts: list[str]) -> float:
 
 
 def recipe_speed(recipe: str, texts: list[str]) -> float:
-  """Reports a second on one core, from text to checked items."""
+  """Reports of REPORT_WORDS a second and core, from text to checked items."""
   best = float("inf")
   for _ in range(REPEATS // 5):
     language.forget()
@@ -75,7 +97,7 @@ def recipe_speed(recipe: str, texts: list[str]) -> float:
     for n, text in enumerate(texts):
       itemize({"id": str(n), "sections": {"findings": text}}, recipe)
     best = min(best, time.process_time() - start)
-  return len(texts) / best
+  return sum(len(text.split()) for text in texts) / REPORT_WORDS / best
 
 
 def _line(name: str, number: int, *scores: labelled.Score) -> str:
@@ -112,7 +134,10 @@ def main():
   print(f"{rate:.0f} reports of {REPORT_WORDS} words a second, read")
   if not options.library:
     for recipe in ("ctrate_abnormal", "summary_list", "anatomy", "triplet"):
-      print(f"{recipe_speed(recipe, reports(100)):.0f} by {recipe}, in all")
+      rates = [recipe_speed(recipe, texts)
+               for texts in (ordinary(400), reports(100))]
+      print(f"{rates[0]:.0f} ordinary ones by {recipe}, in all; {rates[1]:.0f} "
+            "of traps")
   if options.errors:
     _errors(labelled.sentences(), read)
 

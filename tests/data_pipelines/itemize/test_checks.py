@@ -161,7 +161,8 @@ def test_independence(texts, pairs):
 
 
 def test_support_is_counted_anew():
-  captions = ("A dog runs on a beach.", "The dog runs on a beach.", "A red house.")
+  captions = ("A dog runs on a beach.", "The dog runs on a beach.",
+              "A red house.")
   draft = Draft(items=(Item("A dog on the beach.", support=7),
                        Item("A red house.", support=3),
                        Item("A dog runs on the beach with a cat.")))
