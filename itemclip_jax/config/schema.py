@@ -167,8 +167,7 @@ class Config:
       raise UserError(f"data.max_series={self.data.max_series}, but "
                       "vision.tower='vit' reads one picture a study; set it "
                       "to 1.")
-    tokens = math.prod(v // p for v, p in zip(vision.volume_shape,
-                                              vision.patch))
+    tokens = math.prod(vision.grid)
     if "segmentation" in self.eval.evaluators and self.eval.top_tokens > tokens:
       raise UserError(f"eval.top_tokens={self.eval.top_tokens} is more than "
                       f"the {tokens} tokens of a series.")

@@ -68,6 +68,11 @@ class Vision:
           "vision.series_embedding='none' and leave vision.slice_blocks and "
           "vision.study_blocks empty.")
 
+  @property
+  def grid(self) -> tuple[int, int, int]:
+    """Tokens of one series along depth, height and width."""
+    return tuple(v // p for v, p in zip(self.volume_shape, self.patch))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Text:

@@ -37,8 +37,7 @@ class Context:
   @property
   def grid(self) -> tuple[int, int, int]:
     """Tokens of a series along d, h, w."""
-    vision = self.config.vision
-    return tuple(v // p for v, p in zip(vision.volume_shape, vision.patch))
+    return self.config.vision.grid
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -105,9 +105,8 @@ def make_vision(c: schema.Vision, dtype) -> Hlip | Vit:
     return Vit(patch=c.patch, width=c.width, depth=c.depth,
                num_heads=c.num_heads, mlp_ratio=c.mlp_ratio,
                drop_path=c.drop_path, remat=c.remat == "block", dtype=dtype)
-  grid = tuple(v // p for v, p in zip(c.volume_shape, c.patch))
   return Hlip(
-      patch=c.patch, grid=grid, width=c.width, depth=c.depth,
+      patch=c.patch, grid=c.grid, width=c.width, depth=c.depth,
       num_heads=c.num_heads, mlp_ratio=c.mlp_ratio,
       slice_blocks=c.slice_blocks, study_blocks=c.study_blocks,
       series_embedding=c.series_embedding, name_encoder=c.name_encoder,

@@ -80,7 +80,7 @@ def _of_texts(trained: trained_lib.Trained, texts) -> dict[str, np.ndarray]:
             "text": np.zeros((0, trained.config.joint.width), np.float32)}
   scorer = scoring.Scorer(
       trained.encoder, trained.params, trained.tokenizer, trained.mesh,
-      grid=one_study.grid(trained.config))
+      grid=trained.config.vision.grid)
   return {"texts": np.array(texts), "text": scorer.texts(texts)}
 
 
@@ -100,7 +100,7 @@ def _of_study(trained: trained_lib.Trained, case: one_study.Study
   return {
       "study_id": np.array([case.name]), "image": out.image.astype(np.float32),
       "tokens": out.tokens[0].astype(np.float32).reshape(
-          S, *one_study.grid(config), -1),
+          S, *config.vision.grid, -1),
       "series_names": np.array(case.series_names),
       "token_affine": case.affine @ to_stored}
 

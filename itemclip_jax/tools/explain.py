@@ -112,7 +112,7 @@ def answer(trained: trained_lib.Trained, study: one_study.Study,
   return [
       Answer(text, float(local[n]), float(overall[n]),
              np.asarray(weights[n], np.float32).reshape(
-                 -1, *one_study.grid(trained.config)),
+                 -1, *trained.config.vision.grid),
              *_reading(trained.tokenizer, ids[n]))
       for n, text in enumerate(texts)]
 

@@ -122,8 +122,7 @@ class _Subject:
     self._splits: dict[str, features.Studies] = {}
     self.scorer = scoring.Scorer(
         model.encoder, params, model.tokenizer, model.mesh,
-        grid=tuple(v // p for v, p in zip(config.vision.volume_shape,
-                                          config.vision.patch)))
+        grid=config.vision.grid)
 
   @property
   def studies(self) -> features.Studies:

@@ -64,7 +64,7 @@ def test_what_is_read_for_a_model_fits_it(tiny_set):
   assert record_of.series_names == stored.series_names[:2]
   raw = one_study.read(stored.files[0].parents[1], model, checkpoint="runs/x")
   assert raw.series_names == tuple(sorted(stored.series_names))[:2]
-  assert one_study.grid(config) == (2, 3, 3)
+  assert config.vision.grid == (2, 3, 3)
   model.contract = dataclasses.replace(contract, intensity="logarithms")
   with pytest.raises(ValueError, match="in the checkpoint in runs/x but"):
     one_study.read(tiny_set, model, **given)

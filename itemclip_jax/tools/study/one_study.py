@@ -100,12 +100,6 @@ def read(path: pathlib.Path, trained: trained_lib.Trained, *,
   return fit(study, trained.config)
 
 
-def grid(config: schema.Config) -> tuple[int, int, int]:
-  """Tokens of one series along depth, height and width."""
-  vision = config.vision
-  return tuple(v // p for v, p in zip(vision.volume_shape, vision.patch))
-
-
 def inputs(study: Study, config: schema.Config
            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """A batch of one fitted study, as `evaluators.embed.Encoder` takes it.
