@@ -20,6 +20,8 @@ from data_pipelines.itemize.chat.limits import Limiter
 from data_pipelines.itemize.chat.options import Options
 from data_pipelines.itemize.chat.replies import Refused, TryAgain, Unanswered
 
+_log = logging.getLogger(__name__)
+
 RETRIES = 6
 LONGEST_PAUSE = 60.0   # seconds, unless the server asks for more
 # A server that is gone, not questions that it does not like.
@@ -146,6 +148,7 @@ class Client:
     return retrying(self._once, payload)
 
   def _pause(self, state) -> float:
+    _log.info("Asking again, because of: %s", state.outcome.exception())
     jitter = self._tenacity.wait_random_exponential(
         multiplier=self._first_pause, max=LONGEST_PAUSE)(state)
     asked = state.outcome.exception().pause

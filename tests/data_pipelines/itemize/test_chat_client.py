@@ -11,6 +11,7 @@ import pytest
 from data_pipelines.errors import PrepareError
 from data_pipelines.itemize.chat.budget import Budget
 from data_pipelines.itemize.chat.client import MAX_UNANSWERED, Client
+from data_pipelines.itemize.chat.client import RETRIES
 from data_pipelines.itemize.chat.options import Options
 from data_pipelines.itemize.chat.replies import Refused, TryAgain, Unanswered
 from data_pipelines.itemize.chat.replies import retry_after
@@ -67,10 +68,16 @@ def test_a_key_that_is_none_is_told_without_showing_it(monkeypatch, key, what):
     chat_server.sends('{"choices": [{}]}'), chat_server.sends("{}", status=204),
     chat_server.sends('{"choices": {"0": 1}}'),
     chat_server.sends('{"choices": [{"message": {"content": 7}}]}')])
-def test_a_server_that_fails_is_asked_again(behaviour):
+def test_a_server_that_fails_is_asked_again(behaviour, caplog):
+  caplog.set_level(logging.INFO)
   with ChatServer([behaviour, behaviour, says("Yes.")]) as server:
     assert client(server).complete(MESSAGES).text == "Yes."
-  assert len(server.requests) == 3
+  # A busy machine may break a connection by itself: that is one more reason to
+  # ask again, and it is told.
+  reasons = [r.message for r in caplog.records if "Asking again" in r.message]
+  broken = len(reasons) - 2
+  assert broken <= sum("Error" in reason for reason in reasons)
+  assert len(server.requests) == 3 + broken <= 1 + RETRIES
 
 
 def test_an_answer_of_the_wrong_type_is_none():
