@@ -38,7 +38,7 @@ from itemclip_jax.errors import UserError
 from itemclip_jax.evaluators import features, scoring
 from itemclip_jax.parallel.mesh import make_mesh
 from itemclip_jax.tools import command
-from itemclip_jax.tools.study import one_study
+from itemclip_jax.tools.study_files import one_study
 from itemclip_jax.train import trained as trained_lib
 
 

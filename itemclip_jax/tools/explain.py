@@ -1,6 +1,6 @@
 """Asks a trained model about one study: is it there, and where?
 
-One study of any kind that the model was trained on (`tools.study.one_study`
+One study of any kind that the model was trained on (`tools.study_files.one_study`
 says which files) and one or more sentences:
 
     python -m itemclip_jax.tools.explain --checkpoint=runs/demo \\
@@ -26,7 +26,7 @@ with --best that of the best validation) or a released model. In the folder
                          around a voxel, 0 where the model was shown nothing
     attention_<series>.dcm   with --dicom_seg, of DICOM series: one segment a
                          text, where its attention is at least half of its
-                         largest in the study (`tools.study.dicom_seg`)
+                         largest in the study (`tools.study_files.dicom_seg`)
     scores.json          written last:
 
       checkpoint, step, study, notes   what was asked; what was left out
@@ -69,10 +69,10 @@ import numpy as np
 from itemclip_jax.errors import UserError
 from itemclip_jax.parallel.mesh import make_mesh
 from itemclip_jax.tools import command
-from itemclip_jax.tools.study import dicom_seg as dicom_seg_lib
+from itemclip_jax.tools.study_files import dicom_seg as dicom_seg_lib
 from itemclip_jax.tools import explain_files
-from itemclip_jax.tools.study import one_study
-from itemclip_jax.tools.study import place
+from itemclip_jax.tools.study_files import one_study
+from itemclip_jax.tools.study_files import place
 from itemclip_jax.train import trained as trained_lib
 from itemclip_jax.train.checkpoint import Checkpoints
 from itemclip_jax.train.writer import write_json

@@ -11,14 +11,14 @@ import nibabel as nib
 import numpy as np
 
 from itemclip_jax.errors import UserError
-from itemclip_jax.tools.study import dicom_seg
-from itemclip_jax.tools.study import one_study
-from itemclip_jax.tools.study import overlay
+from itemclip_jax.tools.study_files import dicom_seg
+from itemclip_jax.tools.study_files import one_study
+from itemclip_jax.tools.study_files import overlay
 from itemclip_jax.tools.pages import page
 from itemclip_jax.tools.figures import planes
 from itemclip_jax.tools.figures import slices
 from itemclip_jax.tools import visualize
-from itemclip_jax.tools.study.raw import files as raw_files
+from itemclip_jax.tools.study_files.raw import files as raw_files
 
 Patch = tuple[int, int, int]
 _DPI = 120

@@ -12,7 +12,7 @@ from data_pipelines.volumes import dicom, nifti
 from itemclip_jax.data import volume
 from itemclip_jax.errors import UserError
 from itemclip_jax.tools import explain_files
-from itemclip_jax.tools.study import dicom_seg, one_study, overlay
+from itemclip_jax.tools.study_files import dicom_seg, one_study, overlay
 
 PATCH, GRID = (3, 8, 8), (4, 4, 4)
 SHAPE = tuple(p * g for p, g in zip(PATCH, GRID))

@@ -18,7 +18,7 @@ from itemclip_jax.data import record, series_name
 from itemclip_jax.errors import UserError
 from itemclip_jax.parallel.mesh import make_mesh
 from itemclip_jax.tools import explain
-from itemclip_jax.tools.study import one_study
+from itemclip_jax.tools.study_files import one_study
 from itemclip_jax.train import loop, trained
 from itemclip_jax.train.checkpoint import Checkpoints
 from tests import tiny

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from itemclip_jax.tools import explain, explain_files
-from itemclip_jax.tools.study import one_study, place
+from itemclip_jax.tools.study_files import one_study, place
 
 
 def _made_up(**changes):

@@ -12,7 +12,7 @@ import pytest
 from data_pipelines import datasets, prepare
 from data_pipelines.phantom import chest_files
 from itemclip_jax.data import example, record
-from itemclip_jax.tools.study import one_study
+from itemclip_jax.tools.study_files import one_study
 from tests import tiny
 from tests.data_pipelines import ct_files
 from tests.tools.raw_files import brain, HEAD, MR, write_mri

@@ -7,7 +7,7 @@ import pytest
 from data_pipelines.volumes import nifti
 from itemclip_jax.data import volume
 from itemclip_jax.tools.figures import slices
-from itemclip_jax.tools.study import overlay
+from itemclip_jax.tools.study_files import overlay
 
 PATCH, GRID = (2, 4, 4), (3, 3, 4)
 SHAPE = tuple(p * g for p, g in zip(PATCH, GRID))

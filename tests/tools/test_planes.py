@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from itemclip_jax.tools.figures import heat, planes
-from itemclip_jax.tools.study import overlay
+from itemclip_jax.tools.study_files import overlay
 
 PATCH, GRID = (2, 3, 3), (4, 5, 6)
 SHAPE = tuple(p * g for p, g in zip(PATCH, GRID))

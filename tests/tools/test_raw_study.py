@@ -7,7 +7,7 @@ from PIL import Image
 import pytest
 
 from itemclip_jax.errors import UserError
-from itemclip_jax.tools.study import one_study
+from itemclip_jax.tools.study_files import one_study
 from tests import tiny
 from tests.data_pipelines import ct_files
 from tests.tools.raw_files import (

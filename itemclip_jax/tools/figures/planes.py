@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from itemclip_jax.tools.figures import heat
-from itemclip_jax.tools.study import overlay
+from itemclip_jax.tools.study_files import overlay
 from itemclip_jax.tools.figures import slices
 from itemclip_jax.tools.figures.style import INK, MUTED
 

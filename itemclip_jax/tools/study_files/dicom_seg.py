@@ -20,7 +20,7 @@ import numpy as np
 import itemclip_jax
 from itemclip_jax.errors import UserError
 from itemclip_jax.tools.figures import heat
-from itemclip_jax.tools.study import overlay
+from itemclip_jax.tools.study_files import overlay
 
 MAKER = "itemclip_jax"
 RULE = ("Attention of a vision-language model to the text, at least half of "

@@ -17,9 +17,9 @@ from data_pipelines.volumes.nifti import SeriesError
 from itemclip_jax.data import record
 from itemclip_jax.data.volume import Volume
 from itemclip_jax.errors import UserError
-from itemclip_jax.tools.study.raw import files as files_lib
-from itemclip_jax.tools.study.raw import series as series_lib
-from itemclip_jax.tools.study.raw.series import left_out, Series
+from itemclip_jax.tools.study_files.raw import files as files_lib
+from itemclip_jax.tools.study_files.raw import series as series_lib
+from itemclip_jax.tools.study_files.raw.series import left_out, Series
 
 _ARRAY = ".npz"
 

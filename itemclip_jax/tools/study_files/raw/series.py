@@ -10,7 +10,7 @@ import numpy as np
 from data_pipelines.volumes import dicom
 from data_pipelines.volumes.nifti import SeriesError
 from itemclip_jax.data.volume import Volume
-from itemclip_jax.tools.study.raw import files
+from itemclip_jax.tools.study_files.raw import files
 
 _MAX_FILES = 5000        # beside a slice: more than a study has
 _ANY_TILT = 90.0         # degrees; who read the voxels has judged it

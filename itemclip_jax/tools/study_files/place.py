@@ -6,8 +6,8 @@ it, and a box of voxels is no organ.
 
 import numpy as np
 
-from itemclip_jax.tools.study import one_study
-from itemclip_jax.tools.study import overlay
+from itemclip_jax.tools.study_files import one_study
+from itemclip_jax.tools.study_files import overlay
 from itemclip_jax.tools.figures import slices
 
 # towards minus, towards plus, along the RAS axes

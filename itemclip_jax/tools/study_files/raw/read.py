@@ -29,10 +29,10 @@ from itemclip_jax.data import series_name
 from itemclip_jax.data import volume as volume_lib
 from itemclip_jax.data.volume import Volume
 from itemclip_jax.errors import UserError
-from itemclip_jax.tools.study.raw import ct
-from itemclip_jax.tools.study.raw import files as files_lib
-from itemclip_jax.tools.study.raw import series as series_lib
-from itemclip_jax.tools.study.raw.series import left_out, Series
+from itemclip_jax.tools.study_files.raw import ct
+from itemclip_jax.tools.study_files.raw import files as files_lib
+from itemclip_jax.tools.study_files.raw import series as series_lib
+from itemclip_jax.tools.study_files.raw.series import left_out, Series
 
 
 def read(path: pathlib.Path, contract: record.Contract

@@ -19,8 +19,8 @@ from data_pipelines import privacy
 from itemclip_jax.config import schema
 from itemclip_jax.data import image, record, series_name, volume
 from itemclip_jax.errors import UserError
-from itemclip_jax.tools.study.raw import read as raw_lib
-from itemclip_jax.tools.study.raw import series as series_lib
+from itemclip_jax.tools.study_files.raw import read as raw_lib
+from itemclip_jax.tools.study_files.raw import series as series_lib
 from itemclip_jax.train import trained as trained_lib
 
 
@@ -116,7 +116,7 @@ def inputs(study: Study, config: schema.Config
 
 
 def read_raw(path: pathlib.Path, contract: record.Contract) -> Study:
-  """Reads a study of raw files, laid out as tools/study/raw/files.py says.
+  """Reads a study of raw files, laid out as tools/study_files/raw/files.py says.
 
   MRI series come in the order of their names, others in that of a build.
 
