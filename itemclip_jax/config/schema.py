@@ -1,6 +1,7 @@
 """Every setting of a run: its name, type, default and meaning, once.
 
-Those of the model (vision, text, joint) stand in `towers.py`.
+Those of the model (vision, text, joint) stand in `towers.py`, those that one
+objective alone reads in `systems.py`.
 
 This file imports neither JAX nor Flax, so a config can be read anywhere. A
 file in `configs/` starts from `defaults()` and states only what differs; a
@@ -14,6 +15,7 @@ from typing import Literal
 import ml_collections
 
 from itemclip_jax.config.build import build, positive, rate
+from itemclip_jax.config.systems import Baselines, Eclip, Fvlm, Medfilip
 from itemclip_jax.config.towers import Joint, MAX_ORDER, Text, Vision
 from itemclip_jax.errors import UserError
 
@@ -29,12 +31,25 @@ class Data:
   max_series: int = 10             # studies with more are cut
   series_fill: Literal["mask", "repeat"] = "mask"  # of studies with fewer
   series_buckets: tuple[int, ...] = ()  # () = one bucket of max_series
+  # How volumes larger than the model's are cut in training: an offset of at
+  # most a few voxels; any window; any window that holds a whole organ.
+  crop: Literal["fit", "random", "organ"] = "fit"
+  flip_rate: float = 0.0           # of each axis in training; crop != "fit"
+  crop_area: tuple[float, float] = (0.9, 1.0)  # of pictures, in training
+  expert_batch: int = 0            # rows with a heatmap added to every batch
   num_threads: int = 4             # that read and shape examples
   prefetch: int = 16               # examples held in memory, >= num_threads
 
   def __post_init__(self):
     positive("data", max_series=self.max_series, num_threads=self.num_threads,
               prefetch=self.prefetch)
+    rate("data", flip_rate=self.flip_rate)
+    if self.expert_batch < 0:
+      raise UserError("data.expert_batch must be >= 0, got "
+                      f"{self.expert_batch}.")
+    if not 0 < self.crop_area[0] <= self.crop_area[1] <= 1:
+      raise UserError("data.crop_area must be increasing shares of a picture, "
+                      f"got {self.crop_area}.")
     if self.prefetch < self.num_threads:
       raise UserError(f"data.prefetch={self.prefetch} must be at least "
                       f"data.num_threads={self.num_threads}.")
@@ -145,6 +160,10 @@ class Config:
   text: Text = Text()
   joint: Joint = Joint()
   loss: Loss = Loss()
+  baselines: Baselines = Baselines()
+  fvlm: Fvlm = Fvlm()
+  medfilip: Medfilip = Medfilip()
+  eclip: Eclip = Eclip()
   optimizer: Optimizer = Optimizer()
   train: Train = Train()
   eval: Eval = Eval()
@@ -158,15 +177,21 @@ class Config:
       raise UserError(f"eval.threshold_split={self.eval.threshold_split!r} is "
                       "the split that is measured; choose thresholds on "
                       "another, or on none.")
+    if self.text.form == "report_and_sentence" and self.text.max_items != 2:
+      raise UserError(f"text.max_items={self.text.max_items}, but text.form="
+                      "'report_and_sentence' makes 2 texts; set it to 2.")
+    if self.text.form in ("report", "sentence") and self.text.max_items != 1:
+      raise UserError(f"text.max_items={self.text.max_items}, but text.form="
+                      f"{self.text.form!r} makes one text; set it to 1.")
     vision, most = self.vision, MAX_ORDER
     if vision.series_embedding == "order" and self.data.max_series > most:
       raise UserError(f"data.max_series={self.data.max_series}, but with "
                       f"vision.series_embedding='order' it may be {most} at "
                       "most.")
-    if vision.tower == "vit" and self.data.max_series != 1:
+    if vision.tower != "hlip" and self.data.max_series != 1:
       raise UserError(f"data.max_series={self.data.max_series}, but "
-                      "vision.tower='vit' reads one picture a study; set it "
-                      "to 1.")
+                      f"vision.tower={vision.tower!r} reads one series a "
+                      "study; set it to 1.")
     tokens = math.prod(vision.grid)
     if "segmentation" in self.eval.evaluators and self.eval.top_tokens > tokens:
       raise UserError(f"eval.top_tokens={self.eval.top_tokens} is more than "

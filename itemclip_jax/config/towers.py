@@ -7,15 +7,19 @@ from itemclip_jax.config.build import positive, rate
 from itemclip_jax.errors import UserError
 
 MAX_ORDER = 40  # series that the published order embedding can tell apart
+PICTURES = ("vit", "resnet", "swin")  # towers that read pictures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Vision:
-  """HLIP, a ViT whose attention groups change by block, or a 2-D ViT."""
-  tower: Literal["hlip", "vit"] = "hlip"  # vit: pictures, depth = R, G, B
+  """HLIP, a ViT whose attention groups change by block, or another tower.
+
+  vit, resnet and swin read pictures, depth = R, G, B; vit3d one volume.
+  """
+  tower: Literal["hlip", "vit", "vit3d", "resnet", "swin"] = "hlip"
   volume_shape: tuple[int, int, int] = (48, 224, 224)  # D, H, W voxels
   patch: tuple[int, int, int] = (8, 16, 16)            # voxels of one token
-  width: int = 768
+  width: int = 768                 # resnet, swin: of the first stage
   depth: int = 12
   num_heads: int = 12
   mlp_ratio: float = 4.0
@@ -25,6 +29,16 @@ class Vision:
   name_length: int = 110           # characters read of a series name, + end
   name_encoder: tuple[int, int, int, int] = (256, 3, 4, 300)
   # ^ width, depth, heads and MLP width of the series-name encoder
+  class_tokens: Literal[1, 2] = 1  # 2: the second answers to sentences
+  mixture_tokens: int = 0          # vit: learnt tokens that stand for the image
+  levels: tuple[int, ...] = ()     # vit3d: blocks whose tokens organs see, too
+  stages: tuple[int, ...] = (3, 4, 6, 3)  # resnet, swin: blocks of each
+  window: int = 7                  # swin: tokens along a window
+  norm: Literal["group", "frozen_batch"] = "group"  # resnet
+  heatmap_width: int = 0           # of the processor of heatmaps; 0 = none
+  heatmap_heads: int = 8
+  heatmap_processor: Literal["attention", "mask", "cnn"] = "attention"
+  dropout: float = 0.0             # vit3d
   drop_path: float = 0.2
   remat: Literal["none", "block"] = "none"
   pretrained: str = ""             # file of a 2-D MAE to start from; "" = none
@@ -33,7 +47,7 @@ class Vision:
     positive("vision", width=self.width, depth=self.depth,
               num_heads=self.num_heads, mlp_ratio=self.mlp_ratio,
               name_length=self.name_length)
-    rate("vision", drop_path=self.drop_path)
+    rate("vision", drop_path=self.drop_path, dropout=self.dropout)
     if min(self.patch) < 1 or min(self.volume_shape) < 1:
       raise UserError(f"vision.patch={self.patch} and vision.volume_shape="
                       f"{self.volume_shape} must be positive.")
@@ -46,27 +60,51 @@ class Vision:
     if self.series_embedding == "name" and self.name_length > 200:
       raise UserError(f"vision.name_length={self.name_length} is more than the "
                       "200 characters that the name encoder can tell apart.")
-    levels = self.slice_blocks + self.study_blocks
-    if len(levels) != len(set(levels)) or any(
-        not 0 <= i < self.depth for i in levels):
+    blocks = self.slice_blocks + self.study_blocks
+    if len(blocks) != len(set(blocks)) or any(
+        not 0 <= i < self.depth for i in blocks):
       raise UserError(
           f"vision.slice_blocks={self.slice_blocks} and vision.study_blocks="
           f"{self.study_blocks} must be distinct and below vision.depth="
           f"{self.depth}.")
-    if self.tower == "vit":
+    if self.tower != "hlip":
+      self._check_one_series()
+    if self.tower in PICTURES:
       self._check_picture()
+    self._check_own()
+
+  def _check_one_series(self):
+    if self.series_embedding != "none" or self.slice_blocks + self.study_blocks:
+      raise UserError(
+          f"vision.tower={self.tower!r} reads one series a study; set "
+          "vision.series_embedding='none' and leave vision.slice_blocks and "
+          "vision.study_blocks empty.")
 
   def _check_picture(self):
     if (self.volume_shape[0], self.patch[0]) != (3, 3):
       raise UserError(
-          "vision.tower='vit' reads pictures of 3 colours as depth; "
+          f"vision.tower={self.tower!r} reads pictures of 3 colours as depth; "
           f"vision.volume_shape={self.volume_shape} and vision.patch="
           f"{self.patch} must start with 3.")
-    if self.series_embedding != "none" or self.slice_blocks + self.study_blocks:
+    # Four pixels at first, and twice as many with every further stage.
+    side = 2 ** (len(self.stages) + 1)
+    if self.tower != "vit" and self.patch[1:] != (side, side):
       raise UserError(
-          "vision.tower='vit' reads one picture a study; set "
-          "vision.series_embedding='none' and leave vision.slice_blocks and "
-          "vision.study_blocks empty.")
+          f"vision.patch={self.patch}, but a token of vision.tower="
+          f"{self.tower!r} with {len(self.stages)} stages stands for {side} x "
+          f"{side} pixels; set it to {(3, side, side)}.")
+
+  def _check_own(self):
+    """Settings that are another tower's must be at rest."""
+    for name, towers, rest in (
+        ("class_tokens", ("hlip", "vit"), 1), ("mixture_tokens", ("vit",), 0),
+        ("levels", ("vit3d",), ()), ("dropout", ("vit3d",), 0.0),
+        ("heatmap_width", PICTURES, 0)):
+      if self.tower not in towers and getattr(self, name) != rest:
+        raise UserError(
+            f"vision.{name}={getattr(self, name)} is a setting of "
+            f"{' and '.join(towers)}, not of vision.tower={self.tower!r}; "
+            f"set it to {rest}.")
 
   @property
   def grid(self) -> tuple[int, int, int]:
@@ -78,6 +116,12 @@ class Vision:
 class Text:
   """How a report becomes item slots, and the tower that reads them."""
   tower: Literal["bert", "clip"] = "bert"  # clip: causal, state of the end
+  # What the K texts of a study are: its items; one report of them all; one of
+  # them at random; both; one text an organ; labels with their explanations.
+  form: Literal["items", "report", "sentence", "report_and_sentence", "organs",
+                "triplets"] = "items"
+  prefix: str = ""                 # of reports, "This MRI study shows: "
+  join: str = ". "                 # between the items of a report
   max_items: int = 7               # K: item slots per study
   max_tokens: int = 256            # T: word pieces per item
   pretrained: str = ""             # folder of a BERT to start from; "" = none
@@ -117,10 +161,19 @@ class Joint:
   width: int = 512                 # E
   num_heads: int = 8               # A: heads of the item cross-attention
   query_key_gain: float = 1.0      # of their initial kernels; 1 = torch's
+  # similarity: objectives without item attention; cosine of text and token.
+  pooling: Literal["item_attention", "similarity"] = "item_attention"
+  temperature: float = 0.07        # of the similarity
+  organs: int = 0                  # organs with a query of their own; 0 = none
+  organ_pool: Literal["cross", "self"] = "cross"  # code, paper
+  organ_heads: int = 4
+  organ_dropout: float = 0.1
 
   def __post_init__(self):
     positive("joint", width=self.width, num_heads=self.num_heads,
-              query_key_gain=self.query_key_gain)
+              query_key_gain=self.query_key_gain,
+              temperature=self.temperature)
+    rate("joint", organ_dropout=self.organ_dropout)
     if self.width % self.num_heads:
       raise UserError(f"joint.num_heads={self.num_heads} does not divide "
                       f"joint.width={self.width}.")

@@ -21,6 +21,10 @@ import numpy as np
 from itemclip_jax.config import schema
 from itemclip_jax.data import image, items, series_name, tokens, volume
 
+# Items whose ground truth is kept where texts are not items.
+_TRUE_ITEMS = 16
+_FORMS = {"items": items.slots}
+
 
 @dataclasses.dataclass(frozen=True)
 class MakeExample:
@@ -36,41 +40,51 @@ class MakeExample:
       rng: np.random.Generator | None = None,   # training; None: evaluation
   ) -> dict[str, np.ndarray]:
     """Training shuffles series and items and drops what is over; see above."""
-    if "image" in study:
-      study = study | _picture_as_volume(
-          study, self.config.vision.volume_shape[1:], rng)
-    elif study["volume"].shape[1:] != self.config.vision.volume_shape:
-      study = study | _cut_or_padded(
-          study, self.config.vision.volume_shape, self.air, rng)
+    study = study | self._fitted(study, rng)
     order = np.arange(len(study["volume"]))
     if rng is not None:
       order = rng.permutation(order)
     order = order[:num_series]
     if self.config.data.series_fill == "repeat":
       order = repeat_to_fill(order, num_series, cut=True)
-    text, length = self.config.text, self.config.vision.name_length
-    slots, item_mask, source = items.fill_slots(
-        study["items"], text.max_items, rng, padding=text.padding)
-    if rng is not None and text.diverse_max_merge:
-      slots = items.diverse_sample(
-          study["items"], text.max_items, rng,
-          max_merge=text.diverse_max_merge, join_prob=text.diverse_prob,
-          count=text.diverse_count, quirk=text.diverse_quirk)
-      item_mask = np.ones(text.max_items, bool)
+    length = self.config.vision.name_length
+    slots = self._slots(study, rng)
     example = {
         "volume": _pad(study["volume"][order], num_series),
         "series_mask": np.arange(num_series) < len(order),
         "series_names": _pad(np.stack([
             _name_codes(study["series_names"][i], length)
             for i in order]), num_series),
-        "item_tokens": self.tokenize(slots),
-        "item_mask": item_mask,
+        "item_tokens": self.tokenize(slots.texts),
+        "item_mask": slots.mask,
         "normal": np.bool_(study["normal"]),
         "example_mask": np.True_,
-    }
+    } | slots.extra
+    if self.config.joint.organs:
+      example["organ_mask"] = study["organ_mask"]
     if rng is None:
+      source = slots.source
+      if self.config.text.form != "items":   # the texts are no single items
+        source = items.fill_slots(study["items"], _TRUE_ITEMS)[-1]
       example |= _truth(study, order, source, num_series)
     return example
+
+  def _fitted(self, study, rng) -> dict[str, np.ndarray]:
+    """What changes where the stored size is not the model's."""
+    config = self.config
+    shape = config.vision.volume_shape
+    if "image" in study:
+      return _picture_as_volume(study, shape[1:], rng)
+    if study["volume"].shape[1:] == shape:
+      return {}
+    if config.data.crop == "fit":
+      return _cut_or_padded(study, shape, self.air, rng)
+    return organs.crop(study, shape, rng, mode=config.data.crop,
+                       flip_rate=config.data.flip_rate, air=self.air)
+
+  def _slots(self, study, rng) -> items.Slots:
+    """The texts that `text.form` makes of a study."""
+    return _FORMS[self.config.text.form](study, self.config.text, rng)
 
 
 def repeat_to_fill(

@@ -2,11 +2,13 @@
 
 A picture is kept as it came (JPEG or PNG) and decoded anew at every visit:
 
-    training    a random rectangle of 90-100 % of the area whose sides are as
-                3:4 to 4:3 (relative to one another), resized to the size wanted
+    training    a random rectangle of 90-100 % of the area (or another share)
+                whose sides are as 3:4 to 4:3 (relative to one another), resized
+                to the size wanted
     evaluation  resized until it covers the size wanted, then its middle
 
-Both resize bicubically with antialiasing, as open_clip's default transforms do
+What lies on a picture pixel by pixel, as where an expert looked, is cut by the
+same rectangle. Both resize bicubically with antialiasing, as open_clip's default transforms do
 (https://github.com/mlfoundations/open_clip). Like there, the orientation that
 a camera noted (EXIF) is ignored. Unlike there, colours are converted before
 the resize and not after it: a palette cannot be interpolated.
@@ -20,7 +22,7 @@ import PIL
 from PIL import Image
 
 FORMATS = ("JPEG", "PNG")
-CROP_AREA = (0.9, 1.0)             # share of the picture
+CROP_AREA = (0.9, 1.0)             # share of the picture; open_clip's
 CROP_RATIO = (3 / 4, 4 / 3)        # width by height
 _TRIES = 10                        # before the fall-back, as in torchvision
 # Modes of one byte a channel; others would lose their range unnoticed.
@@ -52,11 +54,33 @@ def random_crop(
     picture: Image.Image,
     size: tuple[int, int],     # H, W
     rng: np.random.Generator,
+    *,
+    area: tuple[float, float] = CROP_AREA,
 ) -> np.ndarray:               # [3, H, W] uint8
   """A random part of the picture at the size wanted; for training."""
-  left, top, width, height = draw_box(picture.size, rng)
-  part = picture.crop((left, top, left + width, top + height))
-  return _channels_first(_resized(part, size))
+  box = draw_box(picture.size, rng, area=area)
+  return _channels_first(_part(picture, box, size))
+
+
+def random_crop_with_heatmap(
+    picture: Image.Image,
+    heatmap: np.ndarray,       # [h, w] uint8, as large as the picture
+    size: tuple[int, int],     # H, W
+    rng: np.random.Generator,
+    *,
+    area: tuple[float, float] = CROP_AREA,
+) -> tuple[np.ndarray, np.ndarray]:  # [3, H, W], [H, W] uint8
+  """The same random part of both; the picture's is that of `random_crop`.
+
+  Raises:
+    ValueError: they differ in size.
+  """
+  if heatmap.shape != picture.size[::-1]:
+    raise ValueError(f"a heatmap of {heatmap.shape} pixels on a picture of "
+                     f"{picture.size[::-1]}, want the same size")
+  box = draw_box(picture.size, rng, area=area)
+  return (_channels_first(_part(picture, box, size)),
+          np.asarray(_part(Image.fromarray(heatmap), box, size)))
 
 
 def centre_crop(
@@ -79,6 +103,8 @@ def centre_crop_mask(
 def draw_box(
     size: tuple[int, int],     # width, height of the picture
     rng: np.random.Generator,
+    *,
+    area: tuple[float, float] = CROP_AREA,
 ) -> tuple[int, int, int, int]:  # left, top, width, height
   """Draws the part of a picture that training sees.
 
@@ -89,10 +115,10 @@ def draw_box(
   have_width, have_height = size
   log_ratio = np.log(CROP_RATIO)
   for _ in range(_TRIES):
-    area = have_width * have_height * rng.uniform(*CROP_AREA)
+    pixels = have_width * have_height * rng.uniform(*area)
     ratio = math.exp(rng.uniform(*log_ratio))
-    width, height = round(math.sqrt(area * ratio)), round(
-        math.sqrt(area / ratio))
+    width, height = round(math.sqrt(pixels * ratio)), round(
+        math.sqrt(pixels / ratio))
     if 0 < width <= have_width and 0 < height <= have_height:
       top = int(rng.integers(have_height - height + 1))
       left = int(rng.integers(have_width - width + 1))
@@ -115,6 +141,12 @@ def _opened(encoded: bytes) -> Image.Image:
   except Exception as error:  # decoders raise nothing narrower
     raise ValueError(f"a broken picture ({error})") from error
   return picture
+
+
+def _part(picture, box, size: tuple[int, int]) -> Image.Image:
+  """What lies in a box, at the size wanted; nothing outside is looked at."""
+  left, top, width, height = box
+  return _resized(picture.crop((left, top, left + width, top + height)), size)
 
 
 def _covering_middle(picture, size: tuple[int, int], kernel) -> Image.Image:

@@ -1,14 +1,53 @@
-"""A report's findings -> K item slots and their mask.
+"""A report's findings -> K text slots and their mask.
+
+Each text form (`text.form`) is a function of a study, the settings of the text
+and a random generator (None: evaluation, nothing is drawn) that gives `Slots`;
+those of items are here.
 
 Reference: Lyu et al. 2025, https://arxiv.org/abs/2512.11141 and its public
 code: training shuffles and cuts, evaluation keeps the order.
 """
 
+import dataclasses
 from typing import Literal
 
 import numpy as np
 
+from itemclip_jax.config import schema
+
 PADDING = "Placeholder"  # what the published code writes into empty slots
+
+
+@dataclasses.dataclass(frozen=True)
+class Slots:
+  """The texts of one study.
+
+  Attributes:
+    texts: K of them.
+    mask: [K] bool, False = padding.
+    source: [K] int32, the item of the record that is said; -1 = no single one.
+    extra: further arrays of the example, first axis K.
+  """
+  texts: list[str]
+  mask: np.ndarray
+  source: np.ndarray
+  extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def slots(study: dict, text: schema.Text,
+          rng: np.random.Generator | None) -> Slots:
+  """Items: shuffled in training, or joined by diverse sampling."""
+  if rng is None or not text.diverse_max_merge:
+    return Slots(*fill_slots(study["items"], text.max_items, rng,
+                             padding=text.padding))
+  # The draws of the slots come first, as they always did.
+  fill_slots(study["items"], text.max_items, rng)
+  K = text.max_items
+  texts = diverse_sample(
+      study["items"], K, rng, max_merge=text.diverse_max_merge,
+      join_prob=text.diverse_prob, count=text.diverse_count,
+      quirk=text.diverse_quirk)
+  return Slots(texts, np.ones(K, bool), np.full(K, -1, np.int32))
 
 
 def fill_slots(

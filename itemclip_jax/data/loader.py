@@ -5,10 +5,17 @@ are permuted within their bucket of series counts, cut into whole batches (what
 is left over waits for another epoch), and the batches are permuted. Shuffling
 inside a record draws from (seed, epoch, record). So the number of hosts,
 threads and restarts change nothing, and the position in the data is the step.
+
+`data.expert_batch` further rows end every batch: studies with a heatmap, which
+are permuted and cut in the same way by themselves. Where there are fewer of
+them than rows they are repeated, and each row draws for itself. Or
+(eclip.expert_rows = "own") they are those among the batch's own studies, with
+the same draws, and what is left over is no real example.
 """
 
 import dataclasses
 import functools
+from typing import Literal, NamedTuple
 
 import grain
 import numpy as np
@@ -19,6 +26,7 @@ from itemclip_jax.data.record import Split
 from itemclip_jax.errors import UserError
 
 ITEM_SEPARATOR = "\x1f"
+_EXPERTS = 1 << 32  # added to the seed: expert rows are drawn independently
 
 
 # eq=False: hashed by identity, `lru_cache` asks for the hash of every row.
@@ -75,21 +83,91 @@ class Order:
     return records[place], int(series[place]), epoch
 
 
-class _Rows:
-  """(record, series count, epoch) of every row that this process loads."""
+class Row(NamedTuple):
+  """One row of a batch.
 
-  def __init__(self, order: Order, steps: int, process: int, processes: int):
-    self._order, self._steps = order, steps
-    self._rows = order.global_batch // processes
+  record: its number; series: S of the batch; draw: seeds its random
+  generator; expert: it is there for its heatmap; real: False = nothing of it
+  counts.
+  """
+  record: int
+  series: int
+  draw: tuple[int, ...]
+  expert: bool = False
+  real: bool = True
+
+
+# eq=False: as for `Order`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batches:
+  """The rows of every batch of a run.
+
+  Attributes:
+    order: of the ordinary rows.
+    experts: numbers of the records with a heatmap.
+    expert_batch: rows added from them.
+    expert_rows: see `config.systems.Eclip`.
+  """
+  order: Order
+  experts: np.ndarray
+  expert_batch: int
+  expert_rows: Literal["drawn", "own"]
+
+  @property
+  def size(self) -> int:
+    """Rows of a batch."""
+    return self.order.global_batch + self.expert_batch
+
+  @functools.cached_property
+  def _expert_order(self) -> Order:
+    count = len(self.experts)
+    return Order((1,) * count, min(self.expert_batch, count), (1,),
+                 self.order.seed + _EXPERTS)
+
+  # Every row of a batch asks for the whole of it.
+  @functools.lru_cache(maxsize=4)
+  def rows(self, step: int) -> list[Row]:
+    """Of one step's global batch, expert rows last."""
+    records, series, epoch = self.order.batch(step)
+    rows = [Row(int(r), series, (self.order.seed, epoch, int(r)))
+            for r in records]
+    if not self.expert_batch:
+      return rows
+    return rows + (self._own(rows) if self.expert_rows == "own"
+                   else self._drawn(step, series))
+
+  def _own(self, rows: list[Row]) -> list[Row]:
+    looked_at = np.isin([r.record for r in rows], self.experts)
+    chosen = [row._replace(expert=True)
+              for row, is_one in zip(rows, looked_at) if is_one]
+    filling = rows[-1]._replace(expert=True, real=False)
+    return (chosen + [filling] * self.expert_batch)[:self.expert_batch]
+
+  def _drawn(self, step: int, series: int) -> list[Row]:
+    records = self.experts[self._expert_order.batch(step)[0]]
+    # By their place, too, for one record may stand in several rows.
+    return [
+        Row(int(record), series,
+            (self.order.seed, step, int(record), self.order.global_batch + i),
+            expert=True)
+        for i, record in enumerate(np.resize(records, self.expert_batch))]
+
+
+class _Rows:
+  """The rows that this process loads: its share of every whole batch."""
+
+  def __init__(self, batches: Batches, steps: int, process: int,
+               processes: int):
+    self._batches, self._steps = batches, steps
+    self._rows = batches.size // processes
     self._first = process * self._rows
 
   def __len__(self) -> int:
     return self._steps * self._rows
 
-  def __getitem__(self, place: int) -> tuple[int, int, int]:
+  def __getitem__(self, place: int) -> Row:
     step, row = divmod(place, self._rows)
-    records, series, epoch = self._order.batch(step)
-    return int(records[self._first + row]), series, epoch
+    return self._batches.rows(step)[self._first + row]
 
 
 def order_of(split: Split, config: schema.Config) -> Order:
@@ -101,6 +179,23 @@ def order_of(split: Split, config: schema.Config) -> Order:
       seed=config.seed)
 
 
+def batches_of(split: Split, config: schema.Config) -> Batches:
+  """The batches of a run over `split`.
+
+  Raises:
+    UserError: expert rows are wanted and no study has a heatmap.
+  """
+  experts, wanted = np.flatnonzero(split.index["expert"]), (
+      config.data.expert_batch)
+  if wanted and not len(experts):
+    raise UserError(
+        f"data.expert_batch={wanted}, but no study of split "
+        f"{config.data.train_split!r} in {config.data.root} has a heatmap; set "
+        "it to 0 or build a set with heatmaps.")
+  return Batches(order_of(split, config), experts, wanted,
+                 config.eclip.expert_rows)
+
+
 def train_loader(
     split: Split,
     make_example: MakeExample,
@@ -110,16 +205,25 @@ def train_loader(
     num_processes: int = 1,
     first_step: int = 0,
 ) -> grain.DatasetIterator:
-  """Returns the iterator over this process's batches from `first_step` on."""
+  """Returns the iterator over this process's batches from `first_step` on.
+
+  With expert rows, `expert` [b] bool tells them; only they have a heatmap.
+  """
   config = make_example.config
-  rows = _Rows(order_of(split, config), steps, process, num_processes)
+  batches = batches_of(split, config)
 
-  def load(row) -> dict[str, np.ndarray]:
-    record, series, epoch = row
-    rng = np.random.default_rng([config.seed, epoch, record])
-    return make_example(split.study(record), series, rng)
+  def load(row: Row) -> dict[str, np.ndarray]:
+    study = split.study(row.record)
+    rng = np.random.default_rng(row.draw)
+    if not batches.expert_batch:
+      return make_example(study, row.series, rng)
+    if not row.expert:
+      study = study | {"heatmap": study["heatmap"][:0]}
+    return make_example(study, row.series, rng) | {
+        "expert": np.bool_(row.expert), "example_mask": np.bool_(row.real)}
 
-  per_batch = config.train.global_batch // num_processes
+  per_batch = batches.size // num_processes
+  rows = _Rows(batches, steps, process, num_processes)
   examples = grain.MapDataset.source(rows)[first_step * per_batch:].map(load)
   return _batched(examples, per_batch, config)
 

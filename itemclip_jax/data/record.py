@@ -5,12 +5,14 @@ A built data set is a folder with
     contract.json   what was done to every volume (`Contract`)
     findings.json   label columns in order, and the prompts of each
     index.npz       "<split>/<name>" arrays, one entry a record (`INDEX`)
+    organs.json     names of the organs, where the set has masks of them
     <records>/      ArrayRecord shards; `records` stands in contract.json
     ingest.jsonl    what was left out while building, and why
 
 so that sampling needs no read of a record. TensorFlow is not involved.
 """
 
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import hashlib
@@ -28,18 +30,46 @@ from itemclip_jax.errors import UserError, read_json
 # Arrays of index.npz, all [number of records of the split].
 INDEX = ("study_id", "patient_id", "num_series", "num_items", "normal")
 
+# Further ones that some sets have: False where a set has none.
+OPTIONAL_INDEX = ("expert",)  # an expert looked at it: it has a heatmap
+
 # Features that only evaluation reads.
 GROUND_TRUTH = ("lesion_mask", "item_visible", "item_finding")
 
 _REBUILD = "Delete the set and build it again with data_pipelines.prepare."
 _TEXTS = {"study_id", "patient_id", "series_names", "orientation", "source",
-          "items"}
+          "items", "organ_texts", "severity", "location", "category"}
 
 
-def features(dtype=np.uint8) -> tfds.features.FeaturesDict:
+def _extras(names: Sequence[str]) -> dict[str, Any]:
+  """Features that only some sets have.
+
+  Args:
+    names: of "organs" (R of them, in the order of organs.json), "triplets" (n
+      of them, "" where a field is not known, severity "no" for what is
+      negated), "heatmap" (where an expert looked; empty = nobody did).
+  """
+  tensor, text = tfds.features.Tensor, tfds.features.Text
+  encoded = lambda: tensor(shape=(None,), dtype=np.uint8, encoding="bytes")
+  texts = lambda: tfds.features.Sequence(text())
+  known = {
+      "organs": lambda: {
+          "organ_mask": encoded(),          # [D, H, W], r + 1 on organ r
+          "organ_texts": texts(),           # [R]
+          "organ_normal": tensor(shape=(None,), dtype=np.uint8)},  # [R] 0, 1
+      "triplets": lambda: {
+          "severity": texts(), "location": texts(), "category": texts()},
+      "heatmap": lambda: {"heatmap": encoded()},    # PNG, one byte a pixel
+  }
+  return {k: v for name in names for k, v in known[name]().items()}
+
+
+def features(dtype=np.uint8, extras: Sequence[str] = ()
+             ) -> tfds.features.FeaturesDict:
   """One study. S series, F findings, n items; axes may differ by record.
 
   Voxels are stored as bytes: the default encoding reads ten times slower.
+  `extras`: see `_extras`.
   """
   tensor, text = tfds.features.Tensor, tfds.features.Text
   texts = lambda: tfds.features.Sequence(text())
@@ -63,10 +93,11 @@ def features(dtype=np.uint8) -> tfds.features.FeaturesDict:
       "lesion_mask": flat(),     # [S, D, H, W], k + 1 on the voxels of items[k]
       "item_visible": flat(),    # [n, S], 1 = this series shows the item
       "item_finding": tensor(shape=(None,), dtype=np.int32),  # [n], -1 = none
-  })
+  } | _extras(extras))
 
 
-def picture_features() -> tfds.features.FeaturesDict:
+def picture_features(extras: Sequence[str] = ()
+                     ) -> tfds.features.FeaturesDict:
   """One picture: a study of one series, kept as encoded as it came.
 
   The names that it shares with `features` mean the same.
@@ -85,7 +116,7 @@ def picture_features() -> tfds.features.FeaturesDict:
       "labels": tensor(shape=(None,), dtype=np.int8),  # [F], -1 = unknown
       "lesion_mask": encoded(),  # PNG, k + 1 on the pixels of items[k]
       "item_finding": tensor(shape=(None,), dtype=np.int32),  # [n], -1 = none
-  })
+  } | _extras(extras))
 
 
 class Source:
@@ -134,6 +165,9 @@ class Source:
       S, *voxels = study["volume"].shape  # no ground truth: [0, ...]
       study["lesion_mask"] = study["lesion_mask"].reshape(-1, *voxels)
       study["item_visible"] = study["item_visible"].reshape(-1, S)
+    if "organ_mask" in study:
+      study["organ_mask"] = study["organ_mask"].reshape(
+          study["volume"].shape[1:])
     return study
 
 
@@ -143,14 +177,16 @@ class Split:
 
   Attributes:
     source: len() and [i] -> features of one study, texts as str.
-    index: the arrays named in `INDEX`, in record order.
+    index: the arrays named in `INDEX` and `OPTIONAL_INDEX`, in record order.
     contract: what was done to the voxels.
     findings: name -> {"prompts": [...], "label": column}, in column order.
+    organs: names of the organs, in the order of masks and texts; () = none.
   """
   source: Source
   index: dict[str, np.ndarray]
   contract: Contract
   findings: dict[str, dict[str, Any]]
+  organs: tuple[str, ...] = ()
 
   def study(self, number: int) -> dict[str, Any]:
     """One record that was checked against the contract."""
@@ -191,7 +227,7 @@ def open_split(root, split: str, *, ground_truth: bool = True) -> Split:
         f"Split {split!r} of {root} has {len(source)} records but its index "
         f"{len(index['study_id'])}; delete the folder and build it again.")
   return Split(source=source, index=index, contract=contract,
-               findings=read_findings(root))
+               findings=read_findings(root), organs=read_organs(root))
 
 
 def read_items(root, split: str) -> list[str]:
@@ -213,6 +249,12 @@ def read_findings(root) -> dict[str, dict[str, Any]]:
   return read_json(_required(pathlib.Path(root), "findings.json"), _REBUILD)
 
 
+def read_organs(root) -> tuple[str, ...]:
+  """Reads organs.json; () where the set has none."""
+  path = pathlib.Path(root) / "organs.json"
+  return tuple(read_json(path, _REBUILD)) if path.exists() else ()
+
+
 def _read_index(root: pathlib.Path, split: str) -> dict[str, np.ndarray]:
   path = _required(root, "index.npz")
   try:
@@ -224,7 +266,10 @@ def _read_index(root: pathlib.Path, split: str) -> dict[str, np.ndarray]:
   if split not in splits:
     raise UserError(f"The data set at {root} has no split {split!r}; it has "
                     f"{', '.join(splits)}.")
-  return {name: arrays[f"{split}/{name}"] for name in INDEX}
+  index = {name: arrays[f"{split}/{name}"] for name in INDEX}
+  none = np.zeros(len(index["study_id"]), bool)
+  return index | {name: arrays.get(f"{split}/{name}", none)
+                  for name in OPTIONAL_INDEX}
 
 
 def _required(root: pathlib.Path, name: str) -> pathlib.Path:

@@ -16,6 +16,7 @@ from itemclip_jax.models.bert import Bert
 from itemclip_jax.models.hlip import Hlip
 from itemclip_jax.models.item_attention import ItemAttention
 from itemclip_jax.models.text import ClipText
+from itemclip_jax.models.token_similarity import TokenSimilarity
 from itemclip_jax.models.vit import Vit
 
 
@@ -26,7 +27,10 @@ def _clip_proj_init(width: int):
 # Tower -> initialiser of its projection, given the tower's width.
 _PROJ_INIT = {"hlip": lambda _: nn.initializers.lecun_normal(),
               "bert": lambda _: nn.initializers.lecun_normal(),
-              "vit": _clip_proj_init, "clip": _clip_proj_init}
+              "vit": _clip_proj_init, "clip": _clip_proj_init,
+              "vit3d": lambda _: nn.initializers.lecun_normal(),
+              "resnet": lambda _: nn.initializers.lecun_normal(),
+              "swin": lambda _: nn.initializers.lecun_normal()}
 
 
 @flax.struct.dataclass
@@ -34,7 +38,10 @@ class Outputs:
   """What objectives read; nothing is normalised.
 
   image: [B, E]; tokens: [B, N, E]; token_mask: [B, N] bool; items: [B, K, E];
-  logit_scale: [] (not its logarithm); logit_bias: [].
+  logit_scale: [] (not its logarithm); logit_bias: []. None where the model has
+  no such part: second: [B, E], of the second class token; organs: [B, R, E];
+  organ_intact: [B, R] bool, whole in the volume; reconstruction: [B, S, D, H,
+  W], what the processor of heatmaps makes of the plain volume.
   """
   image: jax.Array
   tokens: jax.Array
@@ -42,6 +49,10 @@ class Outputs:
   items: jax.Array
   logit_scale: jax.Array
   logit_bias: jax.Array
+  second: jax.Array | None = None
+  organs: jax.Array | None = None
+  organ_intact: jax.Array | None = None
+  reconstruction: jax.Array | None = None
 
 
 class DualEncoder(nn.Module):
@@ -60,8 +71,7 @@ class DualEncoder(nn.Module):
     c = self.config
     self.vision = make_vision(c.vision, self.dtype)
     self.text_tower = make_text(c.text, self.dtype)
-    self.item_attention = ItemAttention(
-        c.joint.width, c.joint.num_heads, c.joint.query_key_gain, self.dtype)
+    self.item_attention = make_pooling(c.joint, self.dtype)
     project = lambda init: nn.Dense(c.joint.width, use_bias=False,
                                     dtype=self.dtype, kernel_init=init)
     self.vision_proj = project(_PROJ_INIT[c.vision.tower](c.vision.width))
@@ -99,7 +109,14 @@ class DualEncoder(nn.Module):
                    logit_scale=jnp.exp(self.log_scale), logit_bias=self.bias)
 
 
-def make_vision(c: schema.Vision, dtype) -> Hlip | Vit:
+def make_pooling(c: schema.Joint, dtype) -> ItemAttention | TokenSimilarity:
+  """How a text pools image tokens."""
+  if c.pooling == "similarity":
+    return TokenSimilarity(c.temperature)
+  return ItemAttention(c.width, c.num_heads, c.query_key_gain, dtype)
+
+
+def make_vision(c: schema.Vision, dtype) -> nn.Module:
   """The vision tower that the settings describe."""
   if c.tower == "vit":
     return Vit(patch=c.patch, width=c.width, depth=c.depth,

@@ -1,4 +1,17 @@
-"""Objectives. Adding one is adding one file: `name` is the module's name."""
+"""Objectives. Adding one is adding one file: `name` is the module's name.
+
+Each module has a frozen dataclass `Objective` with
+
+    REQUIRES                          keys that it reads of a batch
+    from_config(config, dtype)
+    views(batch, *, step, rng)        what the model encodes: a tuple of batches
+    loss(outputs, params, batch, *, step, rng)    (float32 scalar, metrics)
+    init_extra(make)                  {}, or {"peer": make(1)}: a second model,
+                                      taught in turn; `batch["peer"]` then holds
+                                      the outputs of the one that rests
+
+`loss` is a pure function; all draws come from `rng` and `step`.
+"""
 
 import importlib
 import pkgutil

@@ -43,8 +43,9 @@ class Objective:
     real = batch["example_mask"][:, None, None, None, None]
     return (batch | {"volume": exact_zero_where(real, batch["volume"])},)
 
-  def init_extra(self):
+  def init_extra(self, make):
     """No state beyond the model."""
+    del make
     return {}
 
   def loss(self, outputs, params, batch, *, step, rng):

@@ -66,9 +66,13 @@ class Run:
     layout = sharding.tree_shardings(self.abstract_state(), self.mesh)
     with jax.set_mesh(self.mesh):
       state = jax.jit(self._make_state, out_shardings=layout)()
-    if params is None:
-      params = pretrained.lay_over(state.params, self.config)
-    return state.replace(params=params)
+    if params is not None:
+      return state.replace(params=params)
+    laid = lambda p: pretrained.lay_over(p, self.config)
+    extra = state.extra
+    if peer := extra.get("peer"):
+      extra = extra | {"peer": peer | {"params": laid(peer["params"])}}
+    return state.replace(params=laid(state.params), extra=extra)
 
   def abstract_state(self) -> step_lib.TrainState:
     """Shapes and types of the state."""
@@ -135,11 +139,13 @@ def make_run(
   if bias == "prior":
     bias = prior_bias(config, split.index["num_items"])
   steps = total_steps(config, len(split.source))
+  objective = objectives.make(config, dtype)
+  # Models that are taught in turn each take their share of the steps.
+  updates = -(-steps // getattr(objective, "models", 1))
   run = Run(
       config=config, workdir=workdir, mesh=mesh,
       model=DualEncoder(config, logit_bias=bias, dtype=dtype),
-      objective=objectives.make(config, dtype),
-      tx=optimizer.make_optimizer(config, steps),
+      objective=objective, tx=optimizer.make_optimizer(config, updates),
       make_example=example_lib.MakeExample(
           config, tokenizer, air=split.contract.air),
       split=split, total_steps=steps, dtype=dtype)

@@ -17,7 +17,8 @@ class TrainState:
 
   step: [] int32; bad_step: [] int32, the first step whose loss, gradients or
   new parameters were not finite, -1 = none; extra: state of the objective
-  beyond the model.
+  beyond the model: {}, or {"peer": {"params", "opt_state"}} of a second model
+  that is taught in turn. `params` are those that the next step moves.
   """
   step: jax.Array
   bad_step: jax.Array
@@ -49,9 +50,11 @@ def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
     batch = batch | {
         "volume": standardise(batch["volume"], *window, dtype=dtype)}
 
+    peer = state.extra.get("peer")
+
     def loss_fn(params):
       return _loss(model, objective, params, batch, state.step, key,
-                   train=True)
+                   train=True, peer=peer and peer["params"])
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -62,9 +65,10 @@ def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
         [metrics["loss/total"], *norms.values()])).all()
     bad = jnp.where(finite, -1, state.step)
     metrics |= norms | {"text/unknown_rate": unknown_rate(batch, unknown_id)}
-    return state.replace(
+    state = state.replace(
         step=state.step + 1, params=params, opt_state=opt_state,
-        bad_step=jnp.where(state.finite, bad, state.bad_step)), metrics
+        bad_step=jnp.where(state.finite, bad, state.bad_step))
+    return (_swapped(state) if peer else state), metrics
 
   return step
 
@@ -79,13 +83,28 @@ def make_valid_step(model, objective, *, window, dtype):
   return step
 
 
-def _loss(model, objective, params, batch, step, key, *, train: bool):
-  """Encodes what the objective wants to see and hands it over."""
-  encode = functools.partial(model.apply, {"params": params}, train=train,
-                             rngs={"dropout": key})
+def _loss(model, objective, params, batch, step, key, *, train: bool,
+          peer=None):
+  """Encodes what the objective wants to see and hands it over.
+
+  What the second model of parameters `peer` sees is `batch["peer"]`.
+  """
+  encode = functools.partial(model.apply, train=train, rngs={"dropout": key})
   views = objective.views(batch, step=step, rng=key)
-  outputs = tuple(encode(view) for view in views)
+  outputs = tuple(encode({"params": params}, view) for view in views)
+  if peer is not None:
+    batch = batch | {"peer": jax.lax.stop_gradient(tuple(
+        model.apply({"params": peer}, view) for view in views))}
   return objective.loss(outputs, params, batch, step=step, rng=key)
+
+
+def _swapped(state: TrainState) -> TrainState:
+  """The two models change places: the other one is taught next."""
+  peer = state.extra["peer"]
+  return state.replace(
+      params=peer["params"], opt_state=peer["opt_state"],
+      extra=state.extra | {"peer": {"params": state.params,
+                                    "opt_state": state.opt_state}})
 
 
 def _norms(grads: dict) -> dict[str, jax.Array]:
@@ -104,7 +123,13 @@ def unknown_rate(batch: dict, unknown_id: int) -> jax.Array:
 
 def init_state(model, objective, tx, example: dict, seed: int) -> TrainState:
   """The state before the first step; a pure function of the seed."""
-  params = model.init({"params": jax.random.key(seed)}, example)["params"]
+  def make(number: int) -> dict:
+    key = jax.random.key(seed)
+    if number:                 # another model than the first
+      key = jax.random.fold_in(key, number)
+    params = model.init({"params": key}, example)["params"]
+    return {"params": params, "opt_state": tx.init(params)}
+
   return TrainState(step=jnp.zeros((), jnp.int32),
-                    bad_step=jnp.full((), -1, jnp.int32), params=params,
-                    opt_state=tx.init(params), extra=objective.init_extra())
+                    bad_step=jnp.full((), -1, jnp.int32), **make(0),
+                    extra=objective.init_extra(make))
