@@ -89,16 +89,25 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer:
-  """AdamW; matrices decay, vectors, norms, scale and bias do not."""
+  """Matrices decay, vectors, norms, scale and bias do not."""
+  name: Literal["adamw", "sgd"] = "adamw"  # sgd: no momentum, decay as L2
   learning_rate: float = 1.75e-4
   weight_decay: float = 0.2
   beta1: float = 0.9
   beta2: float = 0.98
   eps: float = 1e-6
+  cycles: int = 1                  # falls of the cosine, each from the top
+  min_learning_rate: float = 0.0   # to which it falls
 
   def __post_init__(self):
     positive("optimizer", learning_rate=self.learning_rate, eps=self.eps)
     rate("optimizer", beta1=self.beta1, beta2=self.beta2)
+    if self.cycles < 1 or not (
+        0 <= self.min_learning_rate <= self.learning_rate):
+      raise UserError(
+          f"optimizer.cycles={self.cycles} must be >= 1, and optimizer."
+          f"min_learning_rate={self.min_learning_rate} between 0 and "
+          f"optimizer.learning_rate={self.learning_rate}.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,6 +205,11 @@ class Config:
     if "segmentation" in self.eval.evaluators and self.eval.top_tokens > tokens:
       raise UserError(f"eval.top_tokens={self.eval.top_tokens} is more than "
                       f"the {tokens} tokens of a series.")
+
+  @property
+  def batch_rows(self) -> int:
+    """Rows of a training batch, all processes together."""
+    return self.train.global_batch + self.data.expert_batch
 
 
 def defaults() -> ml_collections.ConfigDict:

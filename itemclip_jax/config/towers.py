@@ -29,6 +29,7 @@ class Vision:
   name_length: int = 110           # characters read of a series name, + end
   name_encoder: tuple[int, int, int, int] = (256, 3, 4, 300)
   # ^ width, depth, heads and MLP width of the series-name encoder
+  family: Literal["clip", "imagenet"] = "clip"  # vit: whose conventions hold
   class_tokens: Literal[1, 2] = 1  # 2: the second answers to sentences
   mixture_tokens: int = 0          # vit: learnt tokens that stand for the image
   levels: tuple[int, ...] = ()     # vit3d: blocks whose tokens organs see, too
@@ -36,6 +37,7 @@ class Vision:
   window: int = 7                  # swin: tokens along a window
   norm: Literal["group", "frozen_batch"] = "group"  # resnet
   heatmap_width: int = 0           # of the processor of heatmaps; 0 = none
+  heatmap_patch: int = 16          # pixels of a token of the processor
   heatmap_heads: int = 8
   heatmap_processor: Literal["attention", "mask", "cnn"] = "attention"
   dropout: float = 0.0             # vit3d
@@ -97,9 +99,9 @@ class Vision:
   def _check_own(self):
     """Settings that are another tower's must be at rest."""
     for name, towers, rest in (
-        ("class_tokens", ("hlip", "vit"), 1), ("mixture_tokens", ("vit",), 0),
-        ("levels", ("vit3d",), ()), ("dropout", ("vit3d",), 0.0),
-        ("heatmap_width", PICTURES, 0)):
+        ("family", ("vit",), "clip"), ("class_tokens", ("hlip", "vit"), 1),
+        ("mixture_tokens", ("vit",), 0), ("levels", ("vit3d",), ()),
+        ("dropout", ("vit3d",), 0.0), ("heatmap_width", PICTURES, 0)):
       if self.tower not in towers and getattr(self, name) != rest:
         raise UserError(
             f"vision.{name}={getattr(self, name)} is a setting of "

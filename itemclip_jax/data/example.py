@@ -5,6 +5,11 @@
     series_names  [S, L] int32   character codes
     item_tokens   [K, T] int32   item_mask [K] bool    normal [] bool
 
+further `organ_mask` [D, H, W] uint8 (r + 1 on organ r) for models with organs,
+`heatmap` [H, W] uint8 and `expert` [] bool with `data.expert_batch`, and what
+the form of the text adds (`organ_normal` [K] bool of organs; `triplets` for
+labels);
+
 and for evaluation also `labels` [F] and, where a set has ground truth,
 `lesion_mask` [S, D, H, W] uint8 (item number + 1), `item_finding` [K] int32
 (-1 = none), `item_visible` [K, S] bool; for people also `affine` [S, 4, 4] and
@@ -19,11 +24,14 @@ import dataclasses
 import numpy as np
 
 from itemclip_jax.config import schema
-from itemclip_jax.data import image, items, series_name, tokens, volume
+from itemclip_jax.data import image, items, organs, reports, series_name
+from itemclip_jax.data import tokens, triplets, volume
 
 # Items whose ground truth is kept where texts are not items.
 _TRUE_ITEMS = 16
-_FORMS = {"items": items.slots}
+_FORMS = {"items": items.slots, "organs": organs.slots,
+          "report": reports.report, "sentence": reports.sentence,
+          "report_and_sentence": reports.report_and_sentence}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,15 +40,18 @@ class MakeExample:
   config: schema.Config
   tokenize: tokens.Tokenizer
   air: float = 0.0            # pads volumes smaller than the model's
+  vectors: triplets.Vectors | None = None  # of label texts, for soft targets
 
   def __call__(
       self,
       study: dict,
       num_series: int,                          # S of the batch
       rng: np.random.Generator | None = None,   # training; None: evaluation
+      *,
+      expert: bool = False,                     # with what an expert looked at
   ) -> dict[str, np.ndarray]:
     """Training shuffles series and items and drops what is over; see above."""
-    study = study | self._fitted(study, rng)
+    study = study | self._fitted(study, rng, expert)
     order = np.arange(len(study["volume"]))
     if rng is not None:
       order = rng.permutation(order)
@@ -62,6 +73,10 @@ class MakeExample:
     } | slots.extra
     if self.config.joint.organs:
       example["organ_mask"] = study["organ_mask"]
+    if self.config.data.expert_batch:
+      none = np.zeros(example["volume"].shape[2:], np.uint8)
+      example |= {"expert": np.bool_(expert),
+                  "heatmap": study["heatmap"] if expert else none}
     if rng is None:
       source = slots.source
       if self.config.text.form != "items":   # the texts are no single items
@@ -69,21 +84,25 @@ class MakeExample:
       example |= _truth(study, order, source, num_series)
     return example
 
-  def _fitted(self, study, rng) -> dict[str, np.ndarray]:
+  def _fitted(self, study, rng, expert: bool) -> dict[str, np.ndarray]:
     """What changes where the stored size is not the model's."""
     config = self.config
     shape = config.vision.volume_shape
     if "image" in study:
-      return _picture_as_volume(study, shape[1:], rng)
+      return _picture_as_volume(study, shape[1:], rng, expert,
+                                config.data.crop_area)
+    if config.data.crop != "fit":
+      return organs.crop(study, shape, rng, mode=config.data.crop,
+                         flip_rate=config.data.flip_rate, air=self.air)
     if study["volume"].shape[1:] == shape:
       return {}
-    if config.data.crop == "fit":
-      return _cut_or_padded(study, shape, self.air, rng)
-    return organs.crop(study, shape, rng, mode=config.data.crop,
-                       flip_rate=config.data.flip_rate, air=self.air)
+    return _cut_or_padded(study, shape, self.air, rng)
 
   def _slots(self, study, rng) -> items.Slots:
     """The texts that `text.form` makes of a study."""
+    if self.config.text.form == "triplets":
+      make = triplets.MakeSlots(self.config.medfilip, self.vectors)
+      return make(study, self.config.text, rng)
     return _FORMS[self.config.text.form](study, self.config.text, rng)
 
 
@@ -109,11 +128,18 @@ def _picture_as_volume(
     study: dict,
     size: tuple[int, int],             # H, W
     rng: np.random.Generator | None,
+    expert: bool,
+    area: tuple[float, float],         # of the picture, in training
 ) -> dict[str, np.ndarray]:
   """What a study of one series has and a picture has not."""
   picture = image.decode(study["image"].tobytes())
+  if rng is not None and expert:
+    heatmap = image.decode_mask(study["heatmap"].tobytes())
+    volume, heatmap = image.random_crop_with_heatmap(
+        picture, heatmap, size, rng, area=area)
+    return {"volume": volume[None], "heatmap": heatmap}
   if rng is not None:
-    return {"volume": image.random_crop(picture, size, rng)[None]}
+    return {"volume": image.random_crop(picture, size, rng, area=area)[None]}
   volume = image.centre_crop(picture, size)[None]
   out = {"volume": volume, "affine": np.eye(4, dtype=np.float32)[None]}
   if "lesion_mask" not in study or not study["lesion_mask"].size:
@@ -145,6 +171,9 @@ def _cut_or_padded(
   if study.get("lesion_mask", moved["volume"][:0]).size:
     moved["lesion_mask"] = np.stack(
         [mask.voxels for mask in fitted(study["lesion_mask"], 0)])
+  if "organ_mask" in study:
+    (mask,) = fitted(study["organ_mask"][None], 0)
+    moved["organ_mask"] = mask.voxels
   return moved
 
 

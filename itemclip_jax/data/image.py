@@ -8,10 +8,10 @@ A picture is kept as it came (JPEG or PNG) and decoded anew at every visit:
     evaluation  resized until it covers the size wanted, then its middle
 
 What lies on a picture pixel by pixel, as where an expert looked, is cut by the
-same rectangle. Both resize bicubically with antialiasing, as open_clip's default transforms do
-(https://github.com/mlfoundations/open_clip). Like there, the orientation that
-a camera noted (EXIF) is ignored. Unlike there, colours are converted before
-the resize and not after it: a palette cannot be interpolated.
+same rectangle. All resize bicubically with antialiasing, as open_clip's default
+transforms do (https://github.com/mlfoundations/open_clip). Like there, the
+orientation that a camera noted (EXIF) is ignored. Unlike there, colours are
+converted before the resize and not after it: a palette cannot be interpolated.
 """
 
 import io

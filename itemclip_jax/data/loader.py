@@ -205,22 +205,15 @@ def train_loader(
     num_processes: int = 1,
     first_step: int = 0,
 ) -> grain.DatasetIterator:
-  """Returns the iterator over this process's batches from `first_step` on.
-
-  With expert rows, `expert` [b] bool tells them; only they have a heatmap.
-  """
+  """Returns the iterator over this process's batches from `first_step` on."""
   config = make_example.config
   batches = batches_of(split, config)
 
   def load(row: Row) -> dict[str, np.ndarray]:
-    study = split.study(row.record)
     rng = np.random.default_rng(row.draw)
-    if not batches.expert_batch:
-      return make_example(study, row.series, rng)
-    if not row.expert:
-      study = study | {"heatmap": study["heatmap"][:0]}
-    return make_example(study, row.series, rng) | {
-        "expert": np.bool_(row.expert), "example_mask": np.bool_(row.real)}
+    example = make_example(split.study(row.record), row.series, rng,
+                           expert=row.expert)
+    return example | {"example_mask": np.bool_(row.real)}
 
   per_batch = batches.size // num_processes
   rows = _Rows(batches, steps, process, num_processes)

@@ -230,12 +230,15 @@ def open_split(root, split: str, *, ground_truth: bool = True) -> Split:
                findings=read_findings(root), organs=read_organs(root))
 
 
-def read_items(root, split: str) -> list[str]:
-  """Returns every item of a split; nothing else of a record is decoded."""
+def read_items(root, split: str, feature: str = "items") -> list[str]:
+  """Returns every item of a split; nothing else of a record is decoded.
+
+  feature: "items", or "organ_texts" in a set that has them.
+  """
   root = pathlib.Path(root)
-  source = Source(root / read_contract(root).records, split, only=("items",))
+  source = Source(root / read_contract(root).records, split, only=(feature,))
   return [item for study in tqdm.tqdm(source, desc="reports", unit="study")
-          for item in study["items"]]
+          for item in study.get(feature, ())]
 
 
 def read_contract(root) -> Contract:

@@ -1,4 +1,6 @@
-"""A 2-D masked autoencoder (MAE) as the initial weights of `Hlip`.
+"""A 2-D masked autoencoder (MAE) as the initial weights of a 3-D tower.
+
+`Hlip`:
 
     cls_token        = cls + position[0]
     patch kernel     = sum over RGB of bicubic(kernel) / pd, at all pd depths
@@ -8,7 +10,11 @@ So a volume that is constant along depth embeds as its grey RGB image does
 ("average inflation"). Blocks and the final norm are copied. The two bicubics
 differ, as in the published conversion: see `cubic_weights`.
 
-Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862 (HLIP); He et al.
+`Vit3d`: blocks and norm are copied, the positions resized to (h, w) bilinearly
+and repeated over depth; CLS and patch embedding are not taken.
+
+Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862 (HLIP); Shui et
+al. 2025, https://arxiv.org/abs/2501.14548 (fVLM), its public code; He et al.
 2021, https://arxiv.org/abs/2111.06377 (MAE), with timm's names of parameters.
 """
 
@@ -23,6 +29,7 @@ from itemclip_jax.interop import mapping, torch_io
 from itemclip_jax.interop.rules import hlip
 from itemclip_jax.models import layers
 from itemclip_jax.models.hlip import Hlip
+from itemclip_jax.models.vit3d import Vit3d
 
 # The decoder of pretraining, and a head that somebody trained on top.
 _NOT_ENCODER = (r"decoder_.*", r"mask_token", r"head\..*")
@@ -44,17 +51,30 @@ def hlip_from_mae(state: mapping.State, model: Hlip) -> dict:
     UserError: a name is missing or unexpected, a shape does not fit `model`,
       or the positions form no square.
   """
-  mapping.check(state, mae_shapes(model), "The MAE state")
-  state = {k: np.asarray(v, np.float32) for k, v in state.items()}
+  state = _checked(state, model)
   kernel = patch_kernel(state["patch_embed.proj.weight"], model.patch)
   position = state["pos_embed"][0]
-  entries = _block_entries(model)
-  copied = mapping.to_params(
-      {e.torch: state[e.torch] for e in entries}, entries, "The MAE state")
-  return copied | {
+  return _blocks(state, model) | {
       "cls_token": state["cls_token"] + position[0],
       "patch": {"kernel": kernel, "bias": state["patch_embed.proj.bias"]},
       "spatial_position": spatial_table(position[1:], model.grid)}
+
+
+def vit3d_from_mae(state: mapping.State, model: Vit3d) -> dict:
+  """The encoder of a 2-D MAE -> the parameters of `model` that it determines.
+
+  Args and errors as those of `hlip_from_mae`.
+
+  Returns:
+    A float32 tree as `model.init` makes it, without the patch embedding: lay it
+    over the initial ones.
+  """
+  state = _checked(state, model)
+  d, h, w = model.grid
+  plane = _square(state["pos_embed"][0, 1:])[None]
+  plane = np.asarray(layers.resample_grid(plane, (1, h, w)))
+  table = np.repeat(plane, d, axis=0).reshape(d * h * w, -1)
+  return _blocks(state, model) | {"position": {"embedding": table}}
 
 
 def read_mae(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -62,7 +82,7 @@ def read_mae(path: pathlib.Path) -> dict[str, np.ndarray]:
   return mapping.drop(torch_io.read_state(path), _NOT_ENCODER)
 
 
-def mae_shapes(model: Hlip) -> dict[str, mapping.Shape]:
+def mae_shapes(model: Hlip | Vit3d) -> dict[str, mapping.Shape]:
   """Torch names and shapes of the MAE encoder that fits `model`."""
   C = model.width
   return {"cls_token": (1, 1, C), "pos_embed": (1, None, C),
@@ -71,8 +91,21 @@ def mae_shapes(model: Hlip) -> dict[str, mapping.Shape]:
               e.torch: e.torch_shape for e in _block_entries(model)}
 
 
-def _block_entries(model: Hlip) -> list[mapping.Entry]:
-  """Names and shapes of the blocks and the norm, which are copied."""
+def _checked(state: mapping.State, model) -> dict[str, np.ndarray]:
+  """The whole state, of the sizes of `model`, in float32."""
+  mapping.check(state, mae_shapes(model), "The MAE state")
+  return {k: np.asarray(v, np.float32) for k, v in state.items()}
+
+
+def _blocks(state: mapping.State, model) -> dict:
+  """The parameters of the blocks and the norm, which are copied."""
+  entries = _block_entries(model)
+  return mapping.to_params(
+      {e.torch: state[e.torch] for e in entries}, entries, "The MAE state")
+
+
+def _block_entries(model: Hlip | Vit3d) -> list[mapping.Entry]:
+  """Their names and shapes."""
   C = model.width
   block = layers.Block(model.num_heads, int(C * model.mlp_ratio))
   shapes = {"norm/scale": (C,), "norm/bias": (C,)}
@@ -103,15 +136,21 @@ def spatial_table(
   Raises:
     UserError: the positions form no square.
   """
-  side, C = math.isqrt(len(position)), position.shape[1]
-  if side ** 2 != len(position):
-    raise UserError(f"The MAE has {len(position)} positions besides that of "
-                    "CLS; give one that was trained on square images.")
   d, h, w = grid
-  plane = jax.image.resize(position.reshape(side, side, C), (h, w, C), "cubic",
+  C = position.shape[1]
+  plane = jax.image.resize(_square(position), (h, w, C), "cubic",
                            antialias=True)
   code = layers.sincos_1d(np.arange(d), C)
   return (np.asarray(plane) + code[:, None, None]).astype(np.float32)
+
+
+def _square(position: np.ndarray) -> np.ndarray:
+  """[g * g, C] -> [g, g, C]."""
+  side = math.isqrt(len(position))
+  if side ** 2 != len(position):
+    raise UserError(f"The MAE has {len(position)} positions besides that of "
+                    "CLS; give one that was trained on square images.")
+  return position.reshape(side, side, -1)
 
 
 def cubic_weights(old: int, new: int) -> np.ndarray:

@@ -33,9 +33,11 @@ class Layout(NamedTuple):
   Attributes:
     shape: our shape -> the shape in the state.
     transposed: the state has the outputs first, we have them last.
+    axes: ours in the order in which the state has them; () = the same order.
   """
   shape: Callable[[tuple[int, ...]], tuple[int, ...]]
   transposed: bool = False
+  axes: tuple[int, ...] = ()
 
 
 SAME = Layout(lambda s: s)
@@ -45,6 +47,8 @@ LEADING = Layout(lambda s: (1, *s))
 # [C, A, F], out of heads [A, F, C].
 LINEAR = Layout(lambda s: (math.prod(s[1:]), s[0]), transposed=True)
 MERGED = Layout(lambda s: (s[-1], math.prod(s[:-1])), transposed=True)
+# A torch `Conv2d` holds [out, in, h, w]; ours is [h, w, in, out].
+CONV2D = Layout(lambda s: (s[3], s[2], *s[:2]), axes=(3, 2, 0, 1))
 
 
 def convolution(channels: int, *patch: int) -> Layout:
@@ -146,6 +150,8 @@ def to_params(state: State, entries: Iterable[Entry], what: str) -> dict:
     for path, shape, part in zip(entry.paths, entry.shapes, parts):
       if entry.layout.transposed:
         part = part.reshape(len(part), -1).T
+      if entry.layout.axes:
+        part = part.transpose(np.argsort(entry.layout.axes))
       flat[path] = np.asarray(part.reshape(shape), order="C")
   return unflatten(flat)
 
@@ -158,6 +164,8 @@ def to_state(params: dict, entries: Iterable[Entry]) -> dict[str, np.ndarray]:
     if entry.layout.transposed:
       outputs = entry.torch_shape[0] // len(parts)
       parts = [p.reshape(-1, outputs).T for p in parts]
+    if entry.layout.axes:
+      parts = [p.transpose(entry.layout.axes) for p in parts]
     value = np.concatenate(parts) if len(parts) > 1 else parts[0]
     state[entry.torch] = np.asarray(
         value.reshape(entry.torch_shape), order="C")

@@ -11,8 +11,15 @@ from itemclip_jax.models.dual_encoder import DualEncoder
 def example(config: schema.Config) -> dict:
   """Shapes and types of a batch of one study, to initialise a model with."""
   shape = jax.ShapeDtypeStruct
-  return {
-      "volume": shape((1, 1, *config.vision.volume_shape), jnp.float32),
+  size = config.vision.volume_shape
+  more = {}
+  if config.joint.organs:
+    more["organ_mask"] = shape((1, *size), jnp.uint8)
+  if config.vision.heatmap_width:
+    more |= {"heatmap": shape((1, *size[1:]), jnp.float32),
+             "mix": shape((1,), jnp.float32)}
+  return more | {
+      "volume": shape((1, 1, *size), jnp.float32),
       "series_mask": shape((1, 1), bool),
       "series_names": shape((1, 1, config.vision.name_length), jnp.int32),
       "item_tokens": shape((1, 1, config.text.max_tokens), jnp.int32)}

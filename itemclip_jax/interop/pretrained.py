@@ -3,16 +3,18 @@
 import jax
 
 from itemclip_jax.config import schema
-from itemclip_jax.errors import UserError
-from itemclip_jax.interop import hf_text, inflate, mapping
+from itemclip_jax.interop import hf_text, inflate, mapping, picture_towers
 from itemclip_jax.models.dual_encoder import make_vision
+
+_FROM_MAE = {"hlip": inflate.hlip_from_mae, "vit3d": inflate.vit3d_from_mae}
+_TEXT = {"bert": hf_text.params, "clip": picture_towers.clip_text}
 
 
 def lay_over(params: dict, config: schema.Config) -> dict:
   """Replaces what `text.pretrained` and `vision.pretrained` determine.
 
   Everything else stays as it is: the projections, the item attention, the
-  series names.
+  organ queries, the series names.
 
   Args:
     params: of `DualEncoder(config)`, laid out over a mesh.
@@ -36,17 +38,12 @@ def lay_over(params: dict, config: schema.Config) -> dict:
 
 def read(config: schema.Config) -> dict:
   """The parameters that public weights determine, float32, named as ours."""
-  found = {}
-  if config.text.pretrained:
-    if config.text.tower != "bert":
-      raise UserError("text.pretrained is a BERT for text.tower='bert', got "
-                      f"tower {config.text.tower!r}; leave it empty.")
-    found["text_tower"] = hf_text.params(config.text.pretrained, config.text)
-  if config.vision.pretrained:
-    if config.vision.tower != "hlip":
-      raise UserError("vision.pretrained is an MAE for vision.tower='hlip', "
-                      f"got tower {config.vision.tower!r}; leave it empty.")
-    found["vision"] = inflate.hlip_from_mae(
-        inflate.read_mae(config.vision.pretrained),
-        make_vision(config.vision, None))
+  found, text, vision = {}, config.text, config.vision
+  if text.pretrained:
+    found["text_tower"] = _TEXT[text.tower](text.pretrained, text)
+  if vision.pretrained and vision.tower in _FROM_MAE:
+    found["vision"] = _FROM_MAE[vision.tower](
+        inflate.read_mae(vision.pretrained), make_vision(vision, None))
+  elif vision.pretrained:
+    found["vision"] = picture_towers.vision(vision.pretrained, vision)
   return found

@@ -12,12 +12,18 @@ import jax
 import jax.numpy as jnp
 
 from itemclip_jax.config import schema
+from itemclip_jax.models import heatmap
 from itemclip_jax.models.bert import Bert
-from itemclip_jax.models.hlip import Hlip
+from itemclip_jax.models.heatmap import HeatmapProcessor
+from itemclip_jax.models.hlip import Hlip, HlipOutput
 from itemclip_jax.models.item_attention import ItemAttention
+from itemclip_jax.models.organ_pool import OrganPool
+from itemclip_jax.models.resnet import Resnet
+from itemclip_jax.models.swin import Swin
 from itemclip_jax.models.text import ClipText
 from itemclip_jax.models.token_similarity import TokenSimilarity
 from itemclip_jax.models.vit import Vit
+from itemclip_jax.models.vit3d import Vit3d
 
 
 def _clip_proj_init(width: int):
@@ -41,7 +47,7 @@ class Outputs:
   logit_scale: [] (not its logarithm); logit_bias: []. None where the model has
   no such part: second: [B, E], of the second class token; organs: [B, R, E];
   organ_intact: [B, R] bool, whole in the volume; reconstruction: [B, S, D, H,
-  W], what the processor of heatmaps makes of the plain volume.
+  W], what the processor makes of volume and heatmap.
   """
   image: jax.Array
   tokens: jax.Array
@@ -72,6 +78,15 @@ class DualEncoder(nn.Module):
     self.vision = make_vision(c.vision, self.dtype)
     self.text_tower = make_text(c.text, self.dtype)
     self.item_attention = make_pooling(c.joint, self.dtype)
+    if c.vision.heatmap_width:
+      side = c.vision.heatmap_patch
+      self.heatmap = HeatmapProcessor(
+          (3, side, side), c.vision.heatmap_width, c.vision.heatmap_heads,
+          c.vision.heatmap_processor, self.dtype)
+    if c.joint.organs:
+      self.organ_pool = OrganPool(
+          c.joint.organs, c.joint.width, c.vision.patch, c.joint.organ_pool,
+          c.joint.organ_heads, c.joint.organ_dropout, self.dtype)
     project = lambda init: nn.Dense(c.joint.width, use_bias=False,
                                     dtype=self.dtype, kernel_init=init)
     self.vision_proj = project(_PROJ_INIT[c.vision.tower](c.vision.width))
@@ -83,13 +98,31 @@ class DualEncoder(nn.Module):
 
   def image(self, volume, series_mask, series_names, *, train=False):
     """[B,S,D,H,W] -> image [B, E], tokens [B, N, E], token_mask [B, N]."""
+    out = self._see(volume, series_mask, series_names, train)
+    return (self._class_tokens(out)[0], self.vision_proj(out.tokens),
+            out.token_mask)
+
+  def organs(self, volume, series_mask, organ_mask, *, train=False):
+    """[B,1,D,H,W] and its organs [B,D,H,W] -> `organ_pool.OrganOutput`."""
+    return self._pool_organs(
+        self._see(volume, series_mask, None, train), organ_mask, train)
+
+  def _see(self, volume, series_mask, series_names, train) -> HlipOutput:
     order = None
     if train and self.config.vision.series_embedding == "order":
       order = jax.random.permutation(
           self.make_rng("dropout"), self.vision.max_order)[:volume.shape[1]]
-    out = self.vision(volume, series_mask, series_names, order, train=train)
-    return (self.vision_proj(out.cls), self.vision_proj(out.tokens),
-            out.token_mask)
+    return self.vision(volume, series_mask, series_names, order, train=train)
+
+  def _class_tokens(self, out: HlipOutput):
+    """[B, E] of the class token, and of the second or None."""
+    if self.config.vision.class_tokens == 1:
+      return self.vision_proj(out.cls), None
+    return (self.vision_proj(out.cls[:, 0]), self.vision_proj(out.cls[:, 1]))
+
+  def _pool_organs(self, out: HlipOutput, organ_mask, train):
+    levels = out.tokens[:, None] if out.levels is None else out.levels
+    return self.organ_pool(levels, out.token_mask, organ_mask, train=train)
 
   def text(self, ids: jax.Array, *, train: bool = False) -> jax.Array:
     """[M, T] word-piece ids -> [M, E]."""
@@ -97,16 +130,25 @@ class DualEncoder(nn.Module):
 
   def __call__(self, batch: dict, *, train: bool = False) -> Outputs:
     """Encodes a batch; see `data.example` for its keys."""
-    image, tokens, mask = self.image(
-        batch["volume"], batch["series_mask"], batch["series_names"],
-        train=train)
+    volume, more = batch["volume"], {}
+    if self.config.vision.heatmap_width and "heatmap" in batch:
+      made = self.heatmap(volume, batch["heatmap"])
+      volume = heatmap.mix(volume, made, batch["mix"])
+      more["reconstruction"] = made
+    out = self._see(volume, batch["series_mask"], batch["series_names"], train)
+    image, second = self._class_tokens(out)
+    tokens = self.vision_proj(out.tokens)
     B, K, T = batch["item_tokens"].shape
     items = self.text(batch["item_tokens"].reshape(B * K, T), train=train)
+    items = items.reshape(B, K, -1)
     if self.is_initializing():
-      self.item_attention(items.reshape(B, K, -1), tokens, mask)
-    return Outputs(image=image, tokens=tokens, token_mask=mask,
-                   items=items.reshape(B, K, -1),
-                   logit_scale=jnp.exp(self.log_scale), logit_bias=self.bias)
+      self.item_attention(items, tokens, out.token_mask)
+    if self.config.joint.organs:
+      pooled = self._pool_organs(out, batch["organ_mask"], train)
+      more |= {"organs": pooled.vectors, "organ_intact": pooled.intact}
+    return Outputs(image=image, tokens=tokens, token_mask=out.token_mask,
+                   items=items, logit_scale=jnp.exp(self.log_scale),
+                   logit_bias=self.bias, second=second, **more)
 
 
 def make_pooling(c: schema.Joint, dtype) -> ItemAttention | TokenSimilarity:
@@ -118,17 +160,22 @@ def make_pooling(c: schema.Joint, dtype) -> ItemAttention | TokenSimilarity:
 
 def make_vision(c: schema.Vision, dtype) -> nn.Module:
   """The vision tower that the settings describe."""
+  own = dict(width=c.width, num_heads=c.num_heads, mlp_ratio=c.mlp_ratio,
+             drop_path=c.drop_path, remat=c.remat == "block", dtype=dtype)
+  if c.tower == "resnet":
+    return Resnet(stages=c.stages, width=c.width, norm=c.norm,
+                  remat=c.remat == "block", dtype=dtype)
+  if c.tower == "swin":
+    return Swin(stages=c.stages, window=c.window, **own)
+  own |= dict(depth=c.depth, patch=c.patch)
   if c.tower == "vit":
-    return Vit(patch=c.patch, width=c.width, depth=c.depth,
-               num_heads=c.num_heads, mlp_ratio=c.mlp_ratio,
-               drop_path=c.drop_path, remat=c.remat == "block", dtype=dtype)
+    return Vit(family=c.family, **own)
+  if c.tower == "vit3d":
+    return Vit3d(grid=c.grid, levels=c.levels, dropout=c.dropout, **own)
   return Hlip(
-      patch=c.patch, grid=c.grid, width=c.width, depth=c.depth,
-      num_heads=c.num_heads, mlp_ratio=c.mlp_ratio,
-      slice_blocks=c.slice_blocks, study_blocks=c.study_blocks,
+      grid=c.grid, slice_blocks=c.slice_blocks, study_blocks=c.study_blocks,
       series_embedding=c.series_embedding, name_encoder=c.name_encoder,
-      max_order=schema.MAX_ORDER, drop_path=c.drop_path,
-      remat=c.remat == "block", dtype=dtype)
+      max_order=schema.MAX_ORDER, **own)
 
 
 def make_text(c: schema.Text, dtype) -> Bert | ClipText:

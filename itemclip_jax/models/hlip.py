@@ -24,10 +24,13 @@ _LEVELS = ("study", "series", "slice")  # coarse to fine
 
 @flax.struct.dataclass
 class HlipOutput:
-  """cls: [B, C]; tokens: [B, N, C]; token_mask: [B, N] bool."""
+  """cls: [B, C], or [B, 2, C] of two class tokens; tokens: [B, N, C];
+  token_mask: [B, N] bool; levels: [B, L, N, C] tokens of several depths, None
+  where a tower hands out the last ones only."""
   cls: jax.Array
   tokens: jax.Array
   token_mask: jax.Array
+  levels: jax.Array | None = None
 
 
 def patches(volume: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
@@ -40,7 +43,7 @@ def patches(volume: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
 
 
 def regroup_cls(
-    cls: jax.Array,          # [B, C], [B, S, C] or [B, S, d, C] by `old`
+    cls: jax.Array,          # [B, ...], [B, S, ...], [B, S, d, ...] by `old`
     series_mask: jax.Array,  # [B, S] bool
     num_slabs: int,          # d
     old: str,
@@ -51,33 +54,36 @@ def regroup_cls(
   finer = _LEVELS.index(new) - _LEVELS.index(old)
   if finer > 0:
     if old == "study":
-      cls = jnp.broadcast_to(cls[:, None], (B, S, cls.shape[-1]))
+      cls = jnp.broadcast_to(cls[:, None], (B, S, *cls.shape[1:]))
     if new == "slice":
-      cls = jnp.broadcast_to(cls[:, :, None], (B, S, num_slabs, cls.shape[-1]))
+      cls = jnp.broadcast_to(cls[:, :, None], (B, S, num_slabs, *cls.shape[2:]))
   elif finer < 0:
     if old == "slice":
       cls = cls.mean(2)
     if new == "study":
-      cls = jnp.sum(cls, axis=1, where=series_mask[..., None])
-      cls = cls / jnp.maximum(series_mask.sum(1), 1)[:, None].astype(cls.dtype)
+      rest = (1,) * (cls.ndim - 2)
+      cls = jnp.sum(cls, axis=1, where=series_mask.reshape(B, S, *rest))
+      count = jnp.maximum(series_mask.sum(1), 1).reshape(B, *rest)
+      cls = cls / count.astype(cls.dtype)
   return cls
 
 
 def join_groups(
-    cls: jax.Array,          # as `regroup_cls` returns it for `level`
+    cls: jax.Array,          # [..., c, C] as `regroup_cls` gives for `level`
     tokens: jax.Array,       # [B, S, d, P, C]
     series_mask: jax.Array,  # [B, S] bool
     level: str,
 ) -> tuple[jax.Array, jax.Array | None]:
-  """Returns groups [G, 1 + T, C] and, for studies, their mask [G, 1 + T]."""
+  """Groups [G, c + T, C], c class tokens first, and for studies their mask."""
   B, S, d, P, C = tokens.shape
+  count = cls.shape[-2]
   if level == "study":
-    x = jnp.concatenate([cls[:, None], tokens.reshape(B, -1, C)], axis=1)
+    x = jnp.concatenate([cls, tokens.reshape(B, -1, C)], axis=1)
     mask = jnp.repeat(series_mask, d * P, axis=1)
-    return x, jnp.concatenate([jnp.ones((B, 1), bool), mask], axis=1)
+    return x, jnp.concatenate([jnp.ones((B, count), bool), mask], axis=1)
   size = {"series": d * P, "slice": P}[level]
   x = tokens.reshape(-1, size, C)
-  return jnp.concatenate([cls.reshape(-1, 1, C), x], axis=1), None
+  return jnp.concatenate([cls.reshape(-1, count, C), x], axis=1), None
 
 
 class Hlip(nn.Module):
@@ -92,6 +98,7 @@ class Hlip(nn.Module):
     series_embedding: what tells series apart: their name, their order, nothing.
     name_encoder: width, depth, heads and MLP width of the name encoder.
     max_order: rows of the order table.
+    class_tokens: 1, or 2 for a dual contrast.
     drop_path: of the last block; grows linearly from 0.
     remat: recompute each block in the backward pass.
     dtype: type of the matmuls, None for the input's.
@@ -107,6 +114,7 @@ class Hlip(nn.Module):
   series_embedding: str = "name"
   name_encoder: tuple[int, int, int, int] = (256, 3, 4, 300)
   max_order: int = 40
+  class_tokens: int = 1
   drop_path: float = 0.0
   remat: bool = False
   dtype: jax.typing.DTypeLike | None = None
@@ -126,8 +134,9 @@ class Hlip(nn.Module):
     x = self._embed(volume, series_names, series_order)   # [B, S, d, P, C]
     B, S, d, P, C = x.shape
     x = constrain(x, ("batch", None, None, None, "embed"))
-    token = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, C))
-    cls = jnp.broadcast_to(token[0].astype(x.dtype), (B, C))
+    count = self.class_tokens
+    token = self.param("cls_token", nn.initializers.normal(1e-6), (1, count, C))
+    cls = jnp.broadcast_to(token.astype(x.dtype), (B, count, C))
     level = "study"
     block = nn.remat(layers.Block, static_argnums=(3,)) if self.remat else (
         layers.Block)
@@ -141,9 +150,10 @@ class Hlip(nn.Module):
                     self.drop_path * i / max(self.depth - 1, 1),
                     dtype=self.dtype, name=f"block{i}")(group, mask, train)
       self.sow("intermediates", f"after_block{i}", group)
-      cls = group[:, 0].reshape(cls.shape)
-      x = group[:, 1:].reshape(x.shape)
+      cls = group[:, :count].reshape(cls.shape)
+      x = group[:, count:].reshape(x.shape)
     cls = regroup_cls(cls, series_mask, d, level, "study")
+    cls = cls[:, 0] if count == 1 else cls
     norm = layers.layer_norm(1e-6, self.dtype, "norm")
     tokens = norm(x).reshape(B, S * d * P, C)
     mask = jnp.repeat(series_mask, d * P, axis=1)

@@ -6,12 +6,15 @@ a patch is (3, p, p), and this tower takes and returns what HLIP does:
     x = LN_pre([cls; patches] + position);  blocks;  LN_post of every token
 
 The position table is learnt and has a row for CLS; the patch embedding has no
-bias; exact GELU, epsilon 1e-5.
+bias; exact GELU, epsilon 1e-5. ViTs trained on ImageNet have a bias there, no
+LN_pre and epsilon 1e-6; they are the family "imagenet".
 
 Reference: Radford et al. 2021, https://arxiv.org/abs/2103.00020; LN_post on all
 tokens as in FLAIR, Xiao et al. 2024, https://arxiv.org/abs/2412.03561. Initial
 values are open_clip's: those of torch's layers, N(0, 1 / C) for the tables.
 """
+
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -22,7 +25,7 @@ from itemclip_jax.models import layers
 from itemclip_jax.models.hlip import HlipOutput, patches
 from itemclip_jax.parallel.sharding import constrain
 
-_EPSILON = 1e-5
+_EPSILON = {"clip": 1e-5, "imagenet": 1e-6}
 # Xavier over the packed [3 C, C] matrix: variance 2 / (3 C + C).
 _PACKED = nn.initializers.variance_scaling(0.5, "fan_in", "uniform")
 
@@ -31,17 +34,24 @@ class Vit(nn.Module):
   """Vision tower over pictures.
 
   Attributes:
+    family: whose conventions hold, see the head of this file.
     patch: (3, ph, pw): channels and pixels of a token.
     width, depth, num_heads, mlp_ratio: of the ViT.
+    class_tokens: 1, or 2 that share a position.
+    mixture_tokens: learnt tokens behind the patches that are handed out in
+      their place (Llip); 0 = none.
     drop_path: of the last block; grows linearly from 0.
     remat: recompute each block in the backward pass.
     dtype: type of the matmuls, None for the input's.
   """
+  family: Literal["clip", "imagenet"] = "clip"
   patch: tuple[int, int, int] = (3, 16, 16)
   width: int = 768
   depth: int = 12
   num_heads: int = 12
   mlp_ratio: float = 4.0
+  class_tokens: int = 1
+  mixture_tokens: int = 0
   drop_path: float = 0.0
   remat: bool = False
   dtype: jax.typing.DTypeLike | None = None
@@ -62,7 +72,7 @@ class Vit(nn.Module):
                       f"{volume.shape[1]} series; set data.max_series=1.")
     # Weight 0 would let a NaN or an overflow of a missing picture through.
     volume = layers.exact_zero_where(series_mask[..., None, None, None], volume)
-    x = self._embed(volume)                                    # [B, 1 + N, C]
+    x = self._embed(volume)                          # [B, P + N + M, C]
     hidden = int(self.width * self.mlp_ratio)
     inits = layers.Inits(
         project=_PACKED, out=layers.torch_linear, fc1=layers.torch_linear,
@@ -72,27 +82,40 @@ class Vit(nn.Module):
         layers.Block)
     for i in range(self.depth):
       x = block(self.num_heads, hidden,
-                self.drop_path * i / max(self.depth - 1, 1), _EPSILON,
-                self.dtype, inits=inits, name=f"block{i}")(x, None, train)
-    x = layers.layer_norm(_EPSILON, self.dtype, "norm")(x)
-    mask = jnp.broadcast_to(series_mask, (len(x), x.shape[1] - 1))
-    tokens = layers.exact_zero_where(mask[..., None], x[:, 1:])
-    return HlipOutput(cls=x[:, 0], tokens=tokens, token_mask=mask)
+                self.drop_path * i / max(self.depth - 1, 1),
+                _EPSILON[self.family], self.dtype, inits=inits,
+                name=f"block{i}")(x, None, train)
+    x = layers.layer_norm(_EPSILON[self.family], self.dtype, "norm")(x)
+    P, M = self.class_tokens, self.mixture_tokens
+    tokens = x[:, -M:] if M else x[:, P:]
+    mask = jnp.broadcast_to(series_mask, tokens.shape[:2])
+    tokens = layers.exact_zero_where(mask[..., None], tokens)
+    return HlipOutput(cls=x[:, 0] if P == 1 else x[:, :P], tokens=tokens,
+                      token_mask=mask)
 
   def _embed(self, volume):
-    """Patches behind the CLS token, with positions, normalised."""
+    """Class tokens, patches with positions, mixture tokens; normalised."""
     x = patches(volume, self.patch)
-    B, C = len(x), self.width
+    B, C, P = len(x), self.width, self.class_tokens
     # Reshape and matmul, for the reason given in HLIP.
-    x = nn.Dense(C, use_bias=False, dtype=self.dtype, name="patch",
-                 kernel_init=layers.torch_linear)(x.reshape(B, -1, x.shape[-1]))
+    x = nn.Dense(C, use_bias=self.family == "imagenet", dtype=self.dtype,
+                 kernel_init=layers.torch_linear,
+                 name="patch")(x.reshape(B, -1, x.shape[-1]))
     x = constrain(x, ("batch", None, "embed"))
     table = nn.initializers.normal(C ** -0.5)
     # One axis, as in the original, so that weight decay leaves it alone.
-    token = self.param("cls_token", table, (C,))
-    cls = jnp.broadcast_to(token.astype(x.dtype), (B, 1, C))
-    x = jnp.concatenate([cls, x], axis=1)
-    position = nn.Embed(x.shape[1], C, dtype=self.dtype, name="position",
+    token = self.param("cls_token", table, (C,) if P == 1 else (P, C))
+    cls = jnp.broadcast_to(token.astype(x.dtype), (B, P, C))
+    position = nn.Embed(1 + x.shape[1], C, dtype=self.dtype, name="position",
                         embedding_init=table)
-    x = x + position(jnp.arange(x.shape[1]))
-    return layers.layer_norm(_EPSILON, self.dtype, "norm_pre")(x)
+    x = jnp.concatenate([cls, x], axis=1)
+    x = x + position(jnp.maximum(jnp.arange(x.shape[1]) - (P - 1), 0))
+    if self.mixture_tokens:
+      mixture = nn.Embed(self.mixture_tokens, C, dtype=self.dtype,
+                         name="mixture", embedding_init=table)(
+                             jnp.arange(self.mixture_tokens))
+      x = jnp.concatenate(
+          [x, jnp.broadcast_to(mixture, (B, *mixture.shape))], axis=1)
+    if self.family == "imagenet":
+      return x
+    return layers.layer_norm(_EPSILON[self.family], self.dtype, "norm_pre")(x)

@@ -20,10 +20,11 @@ ACTIVATION_RULES = {"batch": ("data", "fsdp"), "heads": None, "embed": None}
 PARAM_RULES = (
     (r"(query|key|value)/kernel$", 0),                   # [E, A, F]
     (r"out/kernel$", 2),                                 # [A, F, E]
+    (r"conv\d?/kernel$", 2),                             # [h, w, in, out]
     (r"embedding$", 1),                                  # [rows, width]
     (r"kernel$", 0),                                     # [in, out]
     (r"(cls_token|spatial_position)$", None),
-    (r"(bias|scale|logit_scale|logit_bias)$", None),
+    (r"(bias|scale|mean|var|logit_scale|logit_bias)$", None),
 )
 
 

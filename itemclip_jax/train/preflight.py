@@ -88,7 +88,7 @@ def _batch_bytes(run) -> int:
   config = run.config
   voxels = math.prod(config.vision.volume_shape) * config.data.max_series
   item = np.dtype(run.contract.dtype).itemsize
-  return config.train.global_batch * voxels * item
+  return config.batch_rows * voxels * item
 
 
 def _mesh(mesh) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 from itemclip_jax import objectives
 from itemclip_jax.config import schema
 from itemclip_jax.data import example as example_lib
-from itemclip_jax.data import record, tokens
+from itemclip_jax.data import record, tokens, triplets
 from itemclip_jax.errors import UserError
 from itemclip_jax.interop import hf_text, model_shapes, pretrained
+from itemclip_jax.interop import sentence_encoder
 from itemclip_jax.models.dual_encoder import DualEncoder
 from itemclip_jax.ops import intensity
 from itemclip_jax.parallel import multihost, sharding
@@ -147,7 +148,8 @@ def make_run(
       model=DualEncoder(config, logit_bias=bias, dtype=dtype),
       objective=objective, tx=optimizer.make_optimizer(config, updates),
       make_example=example_lib.MakeExample(
-          config, tokenizer, air=split.contract.air),
+          config, tokenizer, air=split.contract.air,
+          vectors=_vectors(config, workdir)),
       split=split, total_steps=steps, dtype=dtype)
   if training:
     _require_known(tokenizer, split)
@@ -220,6 +222,7 @@ def require_shape(config: schema.Config, contract: record.Contract, where: str):
 def _check_mesh(config, mesh):
   devices = mesh.size
   for name, batch in (("train.global_batch", config.train.global_batch),
+                      ("data.expert_batch", config.data.expert_batch),
                       ("eval.batch", config.eval.batch)):
     if batch % devices:
       raise UserError(f"{name}={batch} is not a multiple of the {devices} "
@@ -245,8 +248,7 @@ def _tokenizer(config, workdir, training, origin) -> tokens.Tokenizer:
     elif folder := config.text.pretrained:
       _write_whole(path, hf_text.tokenizer_json(folder).encode())
     else:
-      texts = record.read_items(config.data.root, config.data.train_split)
-      tokens.train_vocabulary(texts, path, config.text.vocab_size)
+      tokens.train_vocabulary(_texts(config), path, config.text.vocab_size)
   multihost.sync("vocabulary")
   tokenizer = tokens.Tokenizer(path, max_tokens=config.text.max_tokens,
                                vocab_size=config.text.vocab_size,
@@ -257,6 +259,28 @@ def _tokenizer(config, workdir, training, origin) -> tokens.Tokenizer:
         f"train.start_from={config.train.start_from}; "
         + ("leave text.vocabulary empty." if given else "delete the former."))
   return tokenizer
+
+
+def _texts(config: schema.Config) -> list[str]:
+  """What a vocabulary is learnt from: items, and the texts made otherwise."""
+  root, split = config.data.root, config.data.train_split
+  texts = record.read_items(root, split)
+  if config.text.form == "organs":
+    texts += record.read_items(root, split, "organ_texts")
+  elif config.text.form == "triplets":
+    texts += triplets.read_texts(root, (split,), config.medfilip)
+  return texts
+
+
+def _vectors(config: schema.Config, workdir: pathlib.Path):
+  """Label texts as a similarity encoder sees them; None where none is asked."""
+  if config.text.form != "triplets" or config.medfilip.targets == "hard":
+    return None
+  data = config.data
+  splits = tuple(filter(None, (data.train_split, data.valid_split)))
+  return sentence_encoder.Vectors.build(
+      triplets.read_texts(data.root, splits, config.medfilip),
+      config.medfilip.similarity_encoder, workdir / "similarity")
 
 
 def _write_whole(path: pathlib.Path, content: bytes):

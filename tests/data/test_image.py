@@ -152,3 +152,37 @@ def test_a_crop_sees_nothing_outside_of_its_box():
       assert out.max() == 0
       return
   raise AssertionError("no box left the sides out")
+
+
+def test_a_wider_area_gives_smaller_boxes():
+  rng = np.random.default_rng(0)
+  boxes = np.array([image.draw_box((400, 420), rng, area=(0.5, 1.0))
+                    for _ in range(2000)])
+  area = boxes[:, 2] * boxes[:, 3] / (400 * 420)
+  assert 0.49 < area.min() < 0.52 and 0.6 < np.median(area) < 0.8
+
+
+def test_picture_and_heatmap_are_cut_alike():
+  board = np.kron(np.indices((6, 6)).sum(0) % 2, np.ones((10, 10))) * 255
+  board = board.astype(np.uint8)
+  picture = image.decode(_encoded(board))
+  corners = set()
+  for seed in range(20):
+    draw = lambda: np.random.default_rng(seed)
+    cut, looked = image.random_crop_with_heatmap(
+        picture, board, (24, 24), draw(), area=(0.5, 1.0))
+    assert looked.shape == (24, 24) and looked.dtype == np.uint8
+    for colour in cut:
+      np.testing.assert_array_equal(looked, colour)
+    np.testing.assert_array_equal(
+        cut, image.random_crop(picture, (24, 24), draw(), area=(0.5, 1.0)))
+    corners.add(looked.tobytes())
+  assert len(corners) > 10
+
+
+def test_a_heatmap_of_another_size_is_told():
+  picture = image.decode(_encoded(_noise(20, 30, 3)))
+  with pytest.raises(ValueError, match=r"a heatmap of \(30, 20\) pixels on a "
+                     r"picture of \(20, 30\)"):
+    image.random_crop_with_heatmap(picture, _noise(30, 20), (8, 8),
+                                   np.random.default_rng(0))

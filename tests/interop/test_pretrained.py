@@ -169,12 +169,15 @@ def test_files_that_do_not_fit_the_config_are_refused(
     pretrained.read(other)
 
 
-def test_towers_of_pictures_take_no_bert_and_no_mae(config):
-  clip = schema.Text(tower="clip", dropout=0.0, pretrained="x")
-  with pytest.raises(ValueError, match="text.pretrained is a BERT for"):
-    pretrained.read(schema.Config(text=clip))
-  vit = schema.Vision(tower="vit", volume_shape=(3, 32, 32), patch=(3, 16, 16),
-                      series_embedding="none", study_blocks=(), pretrained="x")
-  with pytest.raises(ValueError, match="vision.pretrained is an MAE for"):
+def test_towers_of_pictures_take_no_bert_and_no_mae():
+  picture = {"tower": "vit", "volume_shape": (3, 32, 32), "patch": (3, 16, 16),
+             "series_embedding": "none", "study_blocks": ()}
+  data = schema.Data(max_series=1)
+  clip = schema.Text(tower="clip", dropout=0.0, pretrained="x",
+                     vocabulary="tokenizer.json")
+  with pytest.raises(ValueError, match="at x; .* of an open_clip model"):
     pretrained.read(schema.Config(
-        vision=vit, data=schema.Data(max_series=1)))
+        text=clip, vision=schema.Vision(**picture), data=data))
+  with pytest.raises(ValueError, match="at y; .* of an open_clip model"):
+    pretrained.read(schema.Config(
+        vision=schema.Vision(**picture, pretrained="y"), data=data))

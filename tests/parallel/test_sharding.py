@@ -11,6 +11,8 @@ import pytest
 from configs import demo
 from itemclip_jax import objectives
 from itemclip_jax.config import schema
+from itemclip_jax.models.resnet import Resnet
+from itemclip_jax.models.swin import Swin
 from itemclip_jax.parallel import sharding
 from itemclip_jax.parallel.mesh import make_mesh
 from itemclip_jax.train import optimizer, step
@@ -20,6 +22,10 @@ from tests.models import pictures
 CONFIGS = {  # by file of the written layout
     "golden_layout.txt": schema.from_config_dict(demo.get_config()),
     "golden_layout_pictures.txt": pictures.config(),
+}
+TOWERS = {
+    "golden_layout_resnet.txt": Resnet(norm="frozen_batch"),
+    "golden_layout_swin.txt": Swin(),
 }
 HOW_TO_UPDATE = (
     "The layout differs from {}. If that is meant, write it anew with `python "
@@ -38,19 +44,28 @@ def _abstract_state(c: schema.Config):
       tiny.init_example(c), c.seed))
 
 
-def _layout(c: schema.Config) -> str:
-  return sharding.describe(_abstract_state(c).params, fsdp=4) + "\n"
+def _abstract_params(file: str):
+  if file in CONFIGS:
+    return _abstract_state(CONFIGS[file]).params
+  picture = jnp.zeros((1, 1, 3, 64, 64)), jnp.ones((1, 1), bool)
+  return jax.eval_shape(
+      lambda: TOWERS[file].init(jax.random.key(0), *picture))["params"]
 
 
-@pytest.mark.parametrize("file", CONFIGS)
+def _layout(file: str) -> str:
+  return sharding.describe(_abstract_params(file), fsdp=4) + "\n"
+
+
+@pytest.mark.parametrize("file", [*CONFIGS, *TOWERS])
 def test_layout_on_four_shards_is_the_written_one(file):
   written = pathlib.Path(__file__).with_name(file).read_text()
-  assert _layout(CONFIGS[file]) == written, HOW_TO_UPDATE.format(file)
+  assert _layout(file) == written, HOW_TO_UPDATE.format(file)
 
 
-def test_every_rule_is_used(state):
-  paths = [line.split()[0]
-           for line in sharding.describe(state.params, 1).splitlines()]
+def test_every_rule_is_used():
+  written = pathlib.Path(__file__).parent.glob("golden_layout*.txt")
+  paths = [line.split()[0] for file in written
+           for line in file.read_text().splitlines()]
   for pattern, _ in sharding.PARAM_RULES:
     assert any(re.search(pattern, path) for path in paths), pattern
 
@@ -70,6 +85,12 @@ def test_a_path_that_no_rule_matches_raises():
     ("block0/attention/out/kernel", (2, 4, 8), 4, P(None, None, "fsdp")),
     ("text_tower/word/embedding", (512, 96), 4, P(None, "fsdp")),
     ("text_tower/word/embedding", (512, 6), 4, P("fsdp", None)),
+    ("stage1_block0/conv2/kernel", (3, 3, 64, 128), 4,
+     P(None, None, "fsdp", None)),
+    ("stage1_block0/down_conv/kernel", (1, 1, 6, 128), 4,
+     P(None, None, None, "fsdp")),
+    ("stage1_block0/norm2/var", (64,), 4, P()),
+    ("stage1_block0/attention/relative_bias", (169, 4), 4, P()),
     ("block0/norm1/scale", (64,), 4, P()),
     ("vision/spatial_position", (4, 4, 4, 96), 4, P()),
     ("block0/mlp/fc1/kernel", (8, 16), 1, P()),
@@ -107,5 +128,5 @@ def test_constrain_is_a_no_op_without_a_mesh_and_pins_rows_with_one():
 
 
 if __name__ == "__main__":
-  for name, config in CONFIGS.items():
-    pathlib.Path(__file__).with_name(name).write_text(_layout(config))
+  for name in (*CONFIGS, *TOWERS):
+    pathlib.Path(__file__).with_name(name).write_text(_layout(name))

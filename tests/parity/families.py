@@ -2,6 +2,7 @@
 
 # File-name prefix -> test module. A file belongs to its longest prefix.
 COVERED = {
+    "baseline_": "test_baselines",
     "crossattn_": "test_item_attention",
     "hlip_": "test_hlip",
     "hlip_mae2d_to_3d": "test_mae",
@@ -24,9 +25,7 @@ COVERED = {
 }
 
 # File-name prefix -> what will cover it. This table only ever gets shorter.
-NOT_YET_COVERED = {
-    "baseline_": "FLAIR, CLIP and SigLIP losses",
-}
+NOT_YET_COVERED = {}
 
 
 def owner(name: str) -> str | None:

@@ -34,7 +34,7 @@ _BLOCKS = mapping.under("transformer.resblocks.{i}.", "block{i}/", (
     *mapping.dense("mlp.c_fc", "mlp/fc1"),
     *mapping.dense("mlp.c_proj", "mlp/fc2")))
 
-_TEXT = (
+TEXT = (
     Rule("token_embedding.weight", "word/embedding"),
     Rule("positional_embedding", "position/embedding"),
     *_BLOCKS,
@@ -47,7 +47,7 @@ _NAMES = {"itemized": ("image_post.proj", "", "text_post.proj"),
           "open_clip_text": ("visual.proj", "text.", "text.text_projection")}
 
 # A constant mask, and numbers that scripted models carry.
-_UNUSED = (r"(text\.)?attn_mask", "input_resolution", "context_length",
+UNUSED = (r"(text\.)?attn_mask", "input_resolution", "context_length",
            "vocab_size")
 
 
@@ -63,20 +63,23 @@ def rules(config: schema.Config, naming: Naming) -> mapping.Rules:
         f"{config.text.tower!r} are not the towers of the 2-D models; want "
         "'vit' and 'clip'.")
   image, text, projection = _NAMES[naming]
-  vision = (
+  return (
+      *mapping.under("visual.", "vision/", vision(config.vision.patch)),
+      Rule(image, "vision_proj/kernel"),
+      *mapping.under(text, "text_tower/", TEXT),
+      Rule(projection, "text_proj/kernel"),
+      *whole.RULES)
+
+
+def vision(patch: tuple[int, int, int]) -> mapping.Rules:
+  """Of the image tower with patches of (3, h, w)."""
+  return (
       Rule("class_embedding", "cls_token"),
       Rule("positional_embedding", "position/embedding"),
-      Rule("conv1.weight", "patch/kernel",
-           mapping.convolution(*config.vision.patch)),
+      Rule("conv1.weight", "patch/kernel", mapping.convolution(*patch)),
       *mapping.affine("ln_pre", "norm_pre"),
       *_BLOCKS,
       *mapping.affine("ln_post", "norm"))
-  return (
-      *mapping.under("visual.", "vision/", vision),
-      Rule(image, "vision_proj/kernel"),
-      *mapping.under(text, "text_tower/", _TEXT),
-      Rule(projection, "text_proj/kernel"),
-      *whole.RULES)
 
 
 def naming_of(state: mapping.State) -> Naming:
@@ -106,7 +109,7 @@ def to_params(state: mapping.State, config: schema.Config) -> dict:
   Raises:
     UserError: names are left over on either side, or a shape does not fit.
   """
-  state = mapping.drop(state, _UNUSED)
+  state = mapping.drop(state, UNUSED)
   return whole.to_params(state, rules(config, naming_of(state)), config)
 
 
