@@ -29,6 +29,8 @@ usage: ./run.sh VERB [ARGUMENTS]
                  python -m itemclip_jax.tools.embed ...
   compare A B    the numbers of two evaluations side by side, with differences;
                  python -m itemclip_jax.tools.compare A B
+  study ...      the comparison of objectives and systems, resumable, into
+                 docs/study.md; python -m itemclip_jax.tools.study --name=...
 
 Paths are relative to the folder of this script. ITEMCLIP_EXTRAS=tpu (or gpu)
 before "setup" adds that accelerator's packages; later verbs then use it.
@@ -135,7 +137,7 @@ case $verb in
     tune_for_cpu
     exec "$PYTHON" -m itemclip_jax.main --mode="$verb" "$@" ;;
   report|compare) setup; exec "$PYTHON" -m "itemclip_jax.tools.$verb" "$@" ;;
-  explain|embed)
+  explain|embed|study)
     setup
     tune_for_cpu
     exec "$PYTHON" -m "itemclip_jax.tools.$verb" "$@" ;;

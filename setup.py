@@ -67,10 +67,11 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=[
         "itemclip_jax*", "configs*", "data_pipelines*"]),
-    package_data={"itemclip_jax": ["tools/pages/*.html", "evaluators/*.json",
+      package_data={"itemclip_jax": ["data/*.json", "tools/pages/*.html", "evaluators/*.json",
                                    "evaluators/prompt_sets/*.json"],
                   "data_pipelines": ["audit/*.html", "itemize/*.html",
                                      "itemize/lexicon/*.json",
+                                     "organs/*.json",
                                      "itemize/chat/templates/*.json"]},
     install_requires=CORE,
     extras_require=EXTRAS,

@@ -34,6 +34,21 @@ _OPTIONS = (
     flags.DEFINE_list("spacing", None, "Stored voxel D,H,W in millimetres: "
                       "9,5,5 unless given. (phantom_chest)"),
     flags.DEFINE_string(
+        "organ_masks", None, "Folder of segmentations, <study>.nii.gz or a "
+        "folder a study; records then hold organs. (ct_rate)"),
+    flags.DEFINE_list(
+        "organ_texts", None, "JSON file of what is said of each organ, or two: "
+        "findings,impression; from the items by rules unless given. (ct_rate)"),
+    flags.DEFINE_string(
+        "organ_grouping", None, "Which classes make up an organ: ct_rate, the "
+        "default, fvlm or fvlm_2. (ct_rate)"),
+    flags.DEFINE_string(
+        "organ_classes", None, "What the values of a mask stand for: "
+        "totalsegmentator_2, the default, or totalsegmentator_1. (ct_rate)"),
+    flags.DEFINE_string(
+        "organ_order", None, "How two sections become a text: code, the "
+        "default, or paper. (ct_rate)"),
+    flags.DEFINE_string(
         "items", None, "JSON file of items: for rsicd { row of train.csv: "
         "[items] }; for itemized_cc in place of "
         "<source>/first_300000_rewrites.json."),
@@ -41,8 +56,9 @@ _OPTIONS = (
         "labels", None, "The published table of labels, in the archive's root "
         "unless given. (pub_brain_5, rsicd)"),
     flags.DEFINE_string(
-        "reports", None, "CSV file of study, numbered list: reports in place "
-        "of those of the JSON files. (studies)"),
+        "reports", None, "Reports in place of those in the archive: a CSV file "
+        "of study, numbered list (studies), or a JSON file, such as HLIP's raw "
+        "or organ-wise texts. (ct_rate)"),
     flags.DEFINE_bool(
         "keep_ids", None, "Keep the names of studies and patients instead of "
         "salted hashes. (studies)"),
@@ -52,6 +68,11 @@ _OPTIONS = (
     flags.DEFINE_string(
         "report", None, "Whence the items: items, the generator's own, unless "
         "given, or free_text, itemised by rules. (phantom_brain)"),
+    flags.DEFINE_integer("side", None, "Pixels of a picture's edge: 96 "
+                         "unless given. (phantom_radiograph)"),
+    flags.DEFINE_float("expert_share", None, "Of the training studies, those "
+                       "with a heatmap: 0.25 unless given. "
+                       "(phantom_radiograph)"),
     flags.DEFINE_integer("seed", None, "Of an embedded set."),
     flags.DEFINE_integer("num_train", None, "Studies of its split train."),
     flags.DEFINE_integer("num_valid", None, "Studies of its split valid."),

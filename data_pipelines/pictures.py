@@ -40,12 +40,18 @@ class Picture:
     labels: finding -> 0 or 1; those left out are unknown.
     item_findings: the finding that each item speaks of, or None; () = unknown.
     mask: PNG with k + 1 on the pixels that items[k] speaks of; b"" = unknown.
+    normal: whether nothing is wrong with what it shows.
+    triplets: severity, location and category of each item, "" = not told.
+    heatmap: PNG of where an expert looked; b"" = nobody did.
   """
   encoded: bytes
   items: Sequence[str]
   labels: dict[str, int] = dataclasses.field(default_factory=dict)
   item_findings: Sequence[str | None] = ()
   mask: bytes = b""
+  normal: bool = False
+  triplets: Sequence[tuple[str, str, str]] = ()
+  heatmap: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +64,14 @@ class Job:
     source: where it is, for people.
     load: reads it in a worker process; raises `PictureError`.
     columns: label columns, in order.
+    extras: optional features of its set, "triplets" or "heatmap".
   """
   split: str
   study: str
   source: str
   load: Callable[[], Picture]
   columns: tuple[str, ...] = ()
+  extras: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,11 +123,13 @@ def make_record(job: Job) -> Result:
     items = _checked_items(picture.items)
     size = image.decode(picture.encoded).size
     truth = _ground_truth(picture, items, size, job.columns)
+    for extra in job.extras:
+      truth |= _EXTRAS[extra](picture, items, size)
   except ValueError as error:  # also a `PictureError`
     return Result(job.split, job.study, None, str(error))
   labels = [picture.labels.get(c, -1) for c in job.columns]
   return Result(job.split, job.study, truth | {
-      "study_id": job.study, "patient_id": job.study, "normal": False,
+      "study_id": job.study, "patient_id": job.study, "normal": picture.normal,
       "image": np.frombuffer(picture.encoded, np.uint8),
       "series_names": [""], "source": [job.source], "items": items,
       "labels": np.array(labels, np.int8)})
@@ -157,20 +167,43 @@ def _ground_truth(
               [column[f] for f in picture.item_findings], np.int32)}
 
 
+def _triplets(picture: Picture, items: list[str], size) -> dict[str, list[str]]:
+  del size
+  if len(picture.triplets) != len(items):
+    raise PictureError(f"it has {len(picture.triplets)} triplets, want one for "
+                       f"each of {len(items)} captions")
+  severity, location, category = (list(x) for x in zip(*picture.triplets))
+  return {"severity": severity, "location": location, "category": category}
+
+
+def _heatmap(picture: Picture, items, size) -> dict[str, np.ndarray]:
+  del items
+  if picture.heatmap:
+    shape = image.decode_mask(picture.heatmap).shape
+    if shape != size[::-1]:
+      raise PictureError(f"the heatmap has {shape[::-1]} pixels, want {size}")
+  return {"heatmap": np.frombuffer(picture.heatmap, np.uint8)}
+
+
+_EXTRAS = {"triplets": _triplets, "heatmap": _heatmap}
+
+
 class Pictures(tfds.core.GeneratorBasedBuilder):
   """Writes the records of jobs; rejected pictures go to `log`."""
 
   VERSION = tfds.core.Version(VERSION)
 
   def __init__(self, *, splits: dict[str, Iterable[Job]], workers: Workers,
-               log: Log, **kwargs):
+               log: Log, extras: tuple[str, ...] = (), **kwargs):
     self._splits, self._workers, self._log = splits, workers, log
+    self._extras = extras
     self._split_of = {}  # study -> split
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
-        builder=self, features=record.picture_features(), description=__doc__)
+        builder=self, features=record.picture_features(self._extras),
+        description=__doc__)
 
   def _split_generators(self, dl_manager) -> dict[str, Iterator]:
     del dl_manager
@@ -200,11 +233,12 @@ class Pictures(tfds.core.GeneratorBasedBuilder):
 
 
 def builder(
-    splits: dict[str, Iterable[Job]], out, workers: Workers, log: Log
+    splits: dict[str, Iterable[Job]], out, workers: Workers, log: Log,
+    extras: tuple[str, ...] = ()
 ) -> Pictures:
-  """The TFDS builder of these splits, not yet run."""
-  return Pictures(splits=splits, workers=workers, log=log, data_dir=str(out),
-                  file_format="array_record")
+  """The TFDS builder of these splits, not yet run; jobs have these `extras`."""
+  return Pictures(splits=splits, workers=workers, log=log, extras=extras,
+                  data_dir=str(out), file_format="array_record")
 
 
 def contract(dataset) -> record.Contract:

@@ -9,9 +9,10 @@ A smaller one, for a first look:
     python -m data_pipelines.prepare --dataset=phantom_brain --out=data/tiny \\
         --num_train=32 --num_valid=8 --num_test=8
 
-The embedded chest CT and the pictures with captions:
+The embedded chest CT, radiographs and pictures with captions:
 
     python -m data_pipelines.prepare --dataset=phantom_chest --out=data/chest
+    python -m data_pipelines.prepare --dataset=phantom_radiograph --out=data/xr
     python -m data_pipelines.prepare --dataset=digit_scenes --out=data/scenes
 
 A public archive, as it was downloaded (ct_rate, rad_chest_ct, rsna_ich, cq500,
@@ -143,7 +144,7 @@ def _holds_data(out: pathlib.Path) -> bool:
   """False after a try that failed at once, e.g. with a misspelt --source."""
   return any(path.is_file() for path in out.rglob("*")
              if path.name not in ("contract.json", "findings.json",
-                                  "ingest.jsonl")
+                                  "organs.json", "ingest.jsonl")
              and "incomplete." not in str(path.relative_to(out)))
 
 
@@ -186,7 +187,8 @@ def _write_index(out: pathlib.Path):
   index = {}
   for split in tfds.builder_from_directory(folder).info.splits:
     source = record.Source(folder, split, only=(
-        "study_id", "patient_id", "series_names", "items", "normal"))
+        "study_id", "patient_id", "series_names", "items", "normal",
+        "heatmap"))
     columns = collections.defaultdict(list)
     for study in tqdm.tqdm(source, desc=f"{split}: index", unit="study"):
       columns["study_id"].append(study["study_id"])
@@ -194,7 +196,9 @@ def _write_index(out: pathlib.Path):
       columns["num_series"].append(len(study["series_names"]))
       columns["num_items"].append(len(study["items"]))
       columns["normal"].append(study["normal"])
-    index |= {f"{split}/{k}": np.array(columns[k]) for k in record.INDEX}
+      if "heatmap" in study:
+        columns["expert"].append(study["heatmap"].size > 0)
+    index |= {f"{split}/{k}": np.array(v) for k, v in columns.items()}
   np.savez_compressed(out / "index.tmp.npz", **index)
   (out / "index.tmp.npz").rename(out / "index.npz")
 

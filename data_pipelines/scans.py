@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from data_pipelines.errors import PrepareError
+from data_pipelines.files import write_json
 from data_pipelines.parallel import Workers
 from data_pipelines.result import Result
 from data_pipelines.volumes import ct
@@ -36,14 +37,14 @@ class Scans(tfds.core.GeneratorBasedBuilder):
 
   def __init__(self, *, splits: dict[str, Sequence[Job]],
                make_record: Callable[[Job], Result], dtype, workers: Workers,
-               log: Log, **kwargs):
+               log: Log, extras: Sequence[str] = (), **kwargs):
     self._splits, self._make_record, self._dtype = splits, make_record, dtype
-    self._workers, self._log = workers, log
+    self._workers, self._log, self._extras = workers, log, extras
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
-        builder=self, features=record.features(self._dtype),
+        builder=self, features=record.features(self._dtype, self._extras),
         description=__doc__)
 
   def _split_generators(self, dl_manager) -> dict[str, Iterator]:
@@ -68,8 +69,12 @@ class Scans(tfds.core.GeneratorBasedBuilder):
                          f"can be used: {'; '.join(sorted(reasons)[:5])}.")
 
 
-def builder(splits, make_record, out, workers, log, *, dtype) -> Scans:
+def builder(splits, make_record, out, workers, log, *, dtype,
+            organs: Sequence[str] = ()) -> Scans:
   """The TFDS builder of these splits, not yet run.
+
+  With `organs`, records have masks and texts of these, see record.features;
+  their names are written beside the set.
 
   Raises:
     PrepareError: there is no study, or a patient is in two splits.
@@ -84,8 +89,11 @@ def builder(splits, make_record, out, workers, log, *, dtype) -> Scans:
         raise PrepareError(
             f"Patient {job.patient!r} is in split {seen[job.patient]!r} and in "
             f"{split!r}; a patient may be in one only, so mend the archive.")
+  if organs:
+    write_json(pathlib.Path(out) / "organs.json", list(organs))
   return Scans(splits=splits, make_record=make_record, dtype=dtype,
                workers=workers, log=log, data_dir=str(out),
+               extras=("organs",) if organs else (),
                file_format="array_record")
 
 

@@ -6,11 +6,16 @@
                                         .nii.gz", ...], "report": ["item", ...]
                                         }, ... }
     <source>/*.csv                      metadata and label tables (VolumeName)
+    --reports=FILE                      optional: the only .json file to read,
+                                        such as HLIP's raw or organ-wise texts
 
 Tables may lie up to three folders deep and are known by their columns. The
 first release holds the scanner's numbers, whose slope and intercept stand in
 the metadata table; the second holds Hounsfield units: `volumes/ct.py` tells
 one from the other. Scans without a report get their positive labels as items.
+
+With --organ_masks=DIR records hold masks of organs, and what is said of each;
+DIR and --organ_texts are those of data_pipelines/organs/{masks,texts}.py.
 
 Reference: Hamamci et al. 2024, https://arxiv.org/abs/2403.17834; findings and
 prompts: Lyu et al. 2025, https://arxiv.org/abs/2512.11141.
@@ -26,6 +31,7 @@ import numpy as np
 
 from data_pipelines import scans
 from data_pipelines.errors import PrepareError
+from data_pipelines.organs import records as organ_records
 from data_pipelines.volumes import chest_study
 from data_pipelines.volumes import ct_study
 
@@ -49,12 +55,29 @@ _TABLES = ("*.{}", "*/*.{}", "*/*/*.{}", "*/*/*/*.{}")
 class Dataset:
   """Options of the build."""
   source: str = ""       # root of the archive
+  reports: str = ""      # JSON file, see above
   scale: str = "auto"    # what the NIfTI files hold, see ct.factors
+  organ_masks: str = ""  # folder of segmentations; "" = records have no organs
+  organ_texts: tuple[str, ...] = ()   # files; () = by rules from the items
+  organ_grouping: str = "ct_rate"     # as fVLM's public code
+  organ_classes: str = "totalsegmentator_2"
+  # The paper's order has no public texts to go with it.
+  organ_order: str = "code"
 
   def __post_init__(self):
     if self.scale not in SCALES:
       raise PrepareError(
           f"--scale={self.scale} is none of {', '.join(SCALES)}.")
+    if self.organ_texts and not self.organ_masks:
+      raise PrepareError("--organ_texts wants --organ_masks=DIR beside it.")
+    if self.organ_masks:
+      self._organs()  # checks them
+
+  def _organs(self) -> organ_records.Options:
+    return organ_records.Options(
+        masks=self.organ_masks, texts=tuple(self.organ_texts),
+        grouping=self.organ_grouping, classes=self.organ_classes,
+        order=self.organ_order)
 
   def bytes_needed(self) -> int:
     return scans.chest_bytes(len(_files(self.fetch(None, None))[0]))
@@ -64,7 +87,14 @@ class Dataset:
     return scans.root(self, "the volumes and tables of CT-RATE")
 
   def contract(self):
-    return scans.chest_contract(self)
+    contract = scans.chest_contract(self)
+    if self.organ_masks:
+      return contract
+    # A set without organs is the one that it was before there were any; and
+    # so is one with the archive's own reports.
+    return dataclasses.replace(contract, recipe={
+        k: v for k, v in contract.recipe.items()
+        if not k.startswith("organ_") and (v or k != "reports")})
 
   def findings(self, raw: pathlib.Path) -> dict[str, dict[str, Any]]:
     del raw
@@ -72,7 +102,12 @@ class Dataset:
 
   def builder(self, raw, out, workers, log: scans.Log) -> scans.Scans:
     files, copies = _files(raw)
-    reports, metadata, labels = _reports(raw), *_tables(raw)
+    given = [pathlib.Path(self.reports)] if self.reports else []
+    reports = _reports(given or _found(raw, "json"))
+    if given and not reports[""]:
+      raise PrepareError(f"--reports={self.reports} holds no report; want a "
+                         "JSON object of scan and its recons and report.")
+    metadata, labels = _tables(raw)
     splits = {"train": [], "valid": []}
     for name in sorted(_wanted(files, reports), key=_natural):
       split, scan = name.split("_")[0], name.rpartition("_")[0]
@@ -92,6 +127,8 @@ class Dataset:
           items=tuple(items), labels=row,
           file=files.get(name, f"{name}.nii.gz"),
           metadata=metadata.get(name, {}), scale=self.scale))
+    if self.organ_masks:
+      return organ_records.builder(self._organs(), splits, out, workers, log)
     return scans.builder(splits, chest_study.make_record, out, workers, log,
                          dtype=np.int16)
 
@@ -120,13 +157,13 @@ def _wanted(files: dict[str, str], reports: dict[str, Any]) -> set[str]:
   return set(files) | named
 
 
-def _reports(root: pathlib.Path) -> dict[str, Any]:
+def _reports(paths: list[pathlib.Path]) -> dict[str, Any]:
   """Scan -> items; under "", scan -> names of its reconstructions."""
   reports = {"": {}}
-  for path in _found(root, "json"):
+  for path in paths:
     try:
       entries = json.loads(path.read_text())
-    except ValueError as error:
+    except (OSError, ValueError) as error:
       raise PrepareError(f"{path} is no JSON file ({error}).") from error
     for scan, entry in entries.items() if isinstance(entries, dict) else ():
       if not (isinstance(entry, dict) and {"recons", "report"} <= entry.keys()):

@@ -14,7 +14,8 @@ layout of CT-RATE, one scan a subject:
 Beside a scan lie `organs.nii.gz` (values: chest_anatomy.LABEL) and
 `lesions.nii.gz` (k + 1 where item k of the report is); `entry.json` in the
 patient's folder tells all findings with their places. A subject depends on
-(seed, split, number) only.
+(seed, split, number) only. Records also hold organs, grouped, and what is said
+of each (`phantom/chest_organs.py`).
 """
 
 import csv
@@ -30,10 +31,14 @@ from data_pipelines.datasets import ct_rate
 from data_pipelines.embedded import Embedded
 from data_pipelines.errors import PrepareError
 from data_pipelines.files import write_json
+from data_pipelines.organs import masks
+from data_pipelines.organs import records as organ_records
+from data_pipelines.organs.texts import Texts
 from data_pipelines.parallel import Workers
 from data_pipelines.phantom import chest_anatomy
 from data_pipelines.phantom import chest_files
 from data_pipelines.phantom import chest_findings
+from data_pipelines.phantom import chest_organs
 from data_pipelines.phantom import chest_report
 from data_pipelines.phantom import raw as raw_lib
 from data_pipelines.phantom.anatomy import Grid
@@ -57,7 +62,7 @@ NUM_FINDINGS = ((1, 2, 3, 4, 5), (0.2, 0.3, 0.25, 0.15, 0.1))
 
 # Of one scan, measured: its raw files, and its record before compression, of
 # which the conformed copy and the shuffler's lie side by side.
-_RAW_BYTES, _RECORD_BYTES = 1_000_000, 2 * 450_000
+_RAW_BYTES, _RECORD_BYTES = 1_000_000, 2 * 580_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,7 +127,8 @@ class Dataset(Embedded):
         split: [self._read_job(raw, Job(raw, self.seed, split, n))
                 for n in range(size)] for split, size in self.sizes.items()}
     return scans.builder(
-        splits, make_record, out, workers, log, dtype=np.int16)
+        splits, make_record, out, workers, log, dtype=np.int16,
+        organs=chest_organs.GROUPING.names)
 
   def _read_job(self, raw: pathlib.Path, job: "Job") -> "ReadJob":
     entry, columns = write_subject(job), list(chest_report.findings())
@@ -134,7 +140,8 @@ class Dataset(Embedded):
         labels=tuple(entry["labels"][c] for c in columns),
         file=file.as_posix(), metadata=entry["metadata"], spacing=self.spacing,
         truth=tuple((found["item"], columns.index(found["finding"]))
-                    for found in entry["findings"]))
+                    for found in entry["findings"]),
+        organs=chest_organs.describe(entry["report"], entry["findings"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,11 +215,13 @@ class ReadJob(ct_study.Job):
     metadata: its row of the table.
     spacing: D, H, W in mm as stored.
     truth: (item, column of its finding) of every finding.
+    organs: what is said of each.
   """
   file: str
   metadata: dict[str, Any]
   spacing: tuple[float, float, float]
   truth: tuple[tuple[int, int], ...]
+  organs: Texts
 
 
 def make_record(job: ReadJob) -> Result:
@@ -225,6 +234,9 @@ def make_record(job: ReadJob) -> Result:
         chest_study.SERIES_NAME, stored, source.spacing_mm, path)
     made = ct_study.make_record(job, [series], ct.ORIENTATION["axial"])
     lesions = nifti.read_labels(path.parent / "lesions.nii.gz")
+    organs = masks.on_grid(
+        masks.read(path.parent / "organs.nii.gz", chest_organs.GROUPING,
+                   "phantom_chest"), stored.shape, stored.affine)
   except (nifti.SeriesError, ValueError) as error:
     return Result(job.study, None, (ct_study.line(job, reason=str(error)),))
   finding = np.full(len(job.items), -1, np.int32)
@@ -234,7 +246,8 @@ def make_record(job: ReadJob) -> Result:
       lesions, shape=stored.shape, affine=stored.affine)
   return Result(job.study, made | {
       "lesion_mask": mask.ravel(), "item_finding": finding,
-      "item_visible": (finding >= 0).astype(np.uint8)}, ())
+      "item_visible": (finding >= 0).astype(np.uint8),
+  } | organ_records.features(organs, job.organs), ())
 
 
 def _read(path: pathlib.Path, metadata: dict[str, Any]) -> volume_lib.Volume:

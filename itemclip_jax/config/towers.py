@@ -43,7 +43,9 @@ class Vision:
   dropout: float = 0.0             # vit3d
   drop_path: float = 0.2
   remat: Literal["none", "block"] = "none"
-  pretrained: str = ""             # file of a 2-D MAE to start from; "" = none
+  # To start from; "" = none. hlip, vit3d: file of a 2-D MAE; else a file or
+  # folder that interop/picture_towers.py reads.
+  pretrained: str = ""
 
   def __post_init__(self):
     positive("vision", width=self.width, depth=self.depth,
@@ -100,13 +102,29 @@ class Vision:
     """Settings that are another tower's must be at rest."""
     for name, towers, rest in (
         ("family", ("vit",), "clip"), ("class_tokens", ("hlip", "vit"), 1),
-        ("mixture_tokens", ("vit",), 0), ("levels", ("vit3d",), ()),
+        ("mixture_tokens", ("vit",), 0), ("norm", ("resnet",), "group"),
+        ("window", ("swin",), 7), ("levels", ("vit3d",), ()),
         ("dropout", ("vit3d",), 0.0), ("heatmap_width", PICTURES, 0)):
       if self.tower not in towers and getattr(self, name) != rest:
         raise UserError(
             f"vision.{name}={getattr(self, name)} is a setting of "
             f"{' and '.join(towers)}, not of vision.tower={self.tower!r}; "
             f"set it to {rest}.")
+
+    if any(not 0 <= i < self.depth for i in self.levels):
+      raise UserError(f"vision.levels={self.levels} must be below "
+                      f"vision.depth={self.depth}.")
+    if self.tower == "resnet" and (self.width % 2 or self.drop_path):
+      raise UserError(
+          f"vision.width={self.width} and vision.drop_path={self.drop_path}; a "
+          "resnet wants an even width and drops no path, set it to 0.")
+    if self.norm == "frozen_batch" and not self.pretrained:
+      raise UserError(
+          "vision.norm='frozen_batch' takes its statistics from the weights "
+          "that it starts from; name them in vision.pretrained, or set "
+          "vision.norm='group'.")
+    if self.window < 2:
+      raise UserError(f"vision.window must be at least 2, got {self.window}.")
 
   @property
   def grid(self) -> tuple[int, int, int]:
@@ -126,7 +144,8 @@ class Text:
   join: str = ". "                 # between the items of a report
   max_items: int = 7               # K: item slots per study
   max_tokens: int = 256            # T: word pieces per item
-  pretrained: str = ""             # folder of a BERT to start from; "" = none
+  # To start from; "" = none. bert: folder of one; clip: an open_clip model.
+  pretrained: str = ""
   vocabulary: str = ""             # tokenizer.json; "" = the BERT's, or learnt
   vocab_size: int = 30522
   width: int = 768
@@ -155,6 +174,14 @@ class Text:
     if self.tower == "clip" and self.dropout:
       raise UserError(f"text.dropout={self.dropout}, but text.tower='clip' has "
                       "no dropout; set it to 0.")
+    if self.tower == "clip" and self.pretrained and not self.vocabulary:
+      raise UserError("text.pretrained for text.tower='clip' comes without its "
+                      "vocabulary; give its tokenizer.json as text.vocabulary.")
+
+  @property
+  def items_seen(self) -> int | None:
+    """So many items of a study have a slot of their own; None: no limit."""
+    return self.max_items if self.form == "items" else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,9 @@
 A study is called the class of its highest score, of equal ones the first. From
 the confusions, and from the softmax p of the scores (no scale):
 
+    accuracy            share of the studies that are recognised
     balanced_accuracy   mean over classes of the share that is recognised
+    f1_macro            mean over classes of F1
     f1_weighted         mean over classes of F1, weighed by their studies
     macro_auc           mean over classes of the AUC of p, one against the rest
     recall, precision   of one class that is the finding
@@ -22,8 +24,8 @@ import numpy as np
 from itemclip_jax.evaluators import resampled
 from itemclip_jax.evaluators.bootstrap import Statistic
 
-METRICS = ("balanced_accuracy", "f1_weighted", "macro_auc", "recall",
-           "precision")
+METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "f1_weighted",
+           "macro_auc", "recall", "precision")
 OF_A_POSITIVE = ("recall", "precision")
 
 
@@ -59,7 +61,9 @@ def _formulas(positive: int) -> dict[str, Callable]:
   recall = lambda x: hits(x) / x.sum(2)
   f1 = lambda x: 2 * hits(x) / (x.sum(2) + x.sum(1))
   return {
+      "accuracy": lambda x: hits(x).sum(1) / x.sum((1, 2)),
       "balanced_accuracy": lambda x: recall(x).mean(1),
+      "f1_macro": lambda x: f1(x).mean(1),
       "f1_weighted": lambda x: (f1(x) * x.sum(2)).sum(1) / x.sum((1, 2)),
       "recall": lambda x: recall(x)[:, positive],
       "precision": lambda x: (hits(x) / x.sum(1))[:, positive]}

@@ -72,6 +72,17 @@ class Encoder:
     return Features(*(constrain(x, ("batch", *[None] * (x.ndim - 1)))
                       for x in out))
 
+  @functools.partial(jax.jit, static_argnums=0)
+  def organs(self, params, volume, series_mask, organ_mask) -> jax.Array:
+    """[B,1,D,H,W] voxels, [B,1] bool, [B,D,H,W] r + 1 on organ r -> [B, R, E].
+
+    Unit norm, of what each organ's tokens say; 0 for one without a token.
+    """
+    volume = standardise(volume, *self.window, dtype=self.dtype)
+    out = self.model.apply({"params": params}, volume, series_mask, organ_mask,
+                           method="organs")
+    return item_pairs.unit(out.vectors)
+
   @functools.partial(jax.jit, static_argnums=0, static_argnames="normalise")
   def prepare(self, params, features: Features, *,
               normalise: bool = True) -> Encoded:

@@ -14,9 +14,9 @@ and the mean of that over studies. Both are plain numbers; the paper tabulates
 MLL times 100. Tokens and items are normalised before the attention, the rule of
 the zero-shot scores: maps and TCSims then come from one and the same attention.
 
-Items are the first `text.max_items` of a report, as in training; equal ones
-count once. A study of one item has no pair and so no mAMS; one without items is
-left out. Both are counted.
+Items are the first `text.max_items` of a report, as in training, and all where
+the model was taught by other texts; equal ones count once. A study of one item
+has no pair and so no mAMS; one without items is left out. Both are counted.
 
 Reference: Lyu et al. 2025, https://arxiv.org/abs/2512.11141.
 """
@@ -41,7 +41,7 @@ class Evaluator:
 
   def collect(self) -> Table:
     """Compares every study with its own items."""
-    studies, most = self._context.studies, self._context.config.text.max_items
+    studies, most = self._context.studies, self._context.config.text.items_seen
     items = [tuple(dict.fromkeys(studies.items(row)[:most]))
              for row in range(len(studies))]
     tcsim = self._tcsim(items)

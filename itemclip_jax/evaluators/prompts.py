@@ -16,6 +16,8 @@ A set is `prompt_sets/<name>.json`, an object with
                           (chosen on the test labels); "vector": the normalised
                           mean of the normalised embeddings is the query
     threshold_points      of the published search for a threshold (1000)
+    threshold_rule        "roc" (default): nearest to the corner of the ROC;
+                          "best_f1": of the best F1, also by the global vector
     min_positives         tasks with fewer are not averaged (1)
     options               whatever else its evaluator reads, see below
 
@@ -46,11 +48,18 @@ and of `retrieval`:
     equal_texts  optional: "match" = every study that has a text is right, and
                  not only ("own") the one that the query came from
 
+and of `organ_zeroshot`, whose tasks also have an "organ", a name of the data
+set's organs.json, and whose kind is "pair":
+
+    roi   optional: voxels D, H, W of an organ's window, those of the model
+          unless given
+
 A user's own tasks are the path of a file that ends in .json: a set as above, or
 the prospective layout { "<task>": {"prompts": ["...", ...], "label":
 "<column>"} }, measured by `zeroshot_auc` with the best of the prompts.
 """
 
+from collections.abc import Collection
 import dataclasses
 import difflib
 import hashlib
@@ -64,6 +73,7 @@ FOLDER = pathlib.Path(__file__).with_name("prompt_sets")
 
 Kind = Literal["single", "pair"]
 Combine = Literal["mean", "best", "vector"]
+Rule = Literal["roc", "best_f1"]
 
 # Evaluator -> (options it must have, options it may have).
 _OPTIONS = {
@@ -71,12 +81,14 @@ _OPTIONS = {
     "classify": ({"classes", "metrics"}, {"tasks", "subset"}),
     "segmentation": ({"text", "series", "top_tokens"}, set()),
     "retrieval": ({"ranks_at"}, {"complete_at", "two_stage", "equal_texts"}),
+    "organ_zeroshot": (set(), {"roi"}),
 }
+_WITH_TASKS = ("zeroshot_auc", "organ_zeroshot")
 _REQUIRED = {"description", "source", "version", "evaluator"}
-_OPTIONAL = {"tasks", "kind", "combine", "threshold_points", "min_positives",
-             "options"}
+_OPTIONAL = {"tasks", "kind", "combine", "threshold_points", "threshold_rule",
+             "min_positives", "options"}
 _NUMBERS = {"threshold_points", "min_positives", "top_tokens", "two_stage"}
-_LISTS_OF_NUMBERS = {"ranks_at", "complete_at"}
+_LISTS_OF_NUMBERS = {"ranks_at", "complete_at", "roi"}
 _OBJECTS = {"tasks", "options", "classes"}
 
 
@@ -88,10 +100,12 @@ class Task:
     label: the column.
     prompts: texts that say yes.
     negatives: texts that say no, one for each prompt, or ().
+    organ: whose tokens answer, where an evaluator looks at organs.
   """
   label: str
   prompts: tuple[str, ...]
   negatives: tuple[str, ...] = ()
+  organ: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +126,7 @@ class PromptSet:
   kind: Kind = "single"
   combine: Combine = "mean"
   threshold_points: int = 1000
+  threshold_rule: Rule = "roc"
   min_positives: int = 1
   options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -138,7 +153,8 @@ def load(name: str) -> PromptSet:
            "version": "1", "evaluator": "zeroshot_auc", "combine": "best",
            "tasks": raw}
   _check(path, raw)
-  tasks = {task: _task(path, f"tasks/{task}", entry, raw.get("kind"))
+  own = {"organ"} if raw["evaluator"] == "organ_zeroshot" else set()
+  tasks = {task: _task(path, f"tasks/{task}", entry, raw.get("kind"), own)
            for task, entry in raw.get("tasks", {}).items()}
   return PromptSet(**raw | {"tasks": tasks}, name=path.stem,
                    sha256=hashlib.sha256(content).hexdigest())
@@ -176,7 +192,8 @@ def _check(path: pathlib.Path, raw: dict[str, Any]):
   """Raises UserError where a key is missing, unknown or of the wrong kind."""
   _keys(path, "", raw, _REQUIRED, _OPTIONAL)
   _kinds(path, "", raw)
-  for key, allowed in (("kind", Kind), ("combine", Combine)):
+  for key, allowed in (("kind", Kind), ("combine", Combine),
+                       ("threshold_rule", Rule)):
     if raw.get(key, get_args(allowed)[0]) not in get_args(allowed):
       raise UserError(f"{path}: {key!r} is {raw[key]!r}; want one of "
                       f"{', '.join(get_args(allowed))}.")
@@ -185,9 +202,10 @@ def _check(path: pathlib.Path, raw: dict[str, Any]):
     raise UserError(f"{path}: no evaluator {evaluator!r} reads prompt sets; "
                     f"want one of {', '.join(_OPTIONS)}.")
   _keys(path, "options/", options, *_OPTIONS[evaluator])
-  if (evaluator == "zeroshot_auc") != bool(raw.get("tasks")):
+  if (evaluator in _WITH_TASKS) != bool(raw.get("tasks")):
     raise UserError(f"{path}: 'tasks' has {len(raw.get('tasks', {}))} entries; "
-                    "zeroshot_auc wants one at least, others none.")
+                    f"{' and '.join(_WITH_TASKS)} want one at least, others "
+                    "none.")
   if evaluator == "classify":
     _check_classes(path, options)
   _kinds(path, "options/", options)
@@ -210,17 +228,19 @@ def _check_classes(path: pathlib.Path, options: dict[str, Any]):
                         "its classes; mend the name.")
 
 
-def _task(path: pathlib.Path, where: str, entry: Any, kind) -> Task:
-  """Checks and freezes one task."""
+def _task(path: pathlib.Path, where: str, entry: Any, kind,
+          own: Collection[str] = ()) -> Task:
+  """Checks and freezes one task; `own`: further texts that it must have."""
   _want(path, where, entry, dict)
   sides = ("prompts", "negatives") if kind == "pair" else ("prompts",)
-  _keys(path, f"{where}/", entry, {"label", *sides}, set())
-  _want(path, f"{where}/label", entry["label"], str)
+  _keys(path, f"{where}/", entry, {"label", *own, *sides}, set())
+  for key in ("label", *own):
+    _want(path, f"{where}/{key}", entry[key], str)
   texts = {side: _texts(path, f"{where}/{side}", entry[side]) for side in sides}
   if len({len(t) for t in texts.values()}) > 1:
     raise UserError(f"{path}: {where!r} has {len(texts['prompts'])} prompts "
                     f"and {len(texts['negatives'])} negatives; want as many.")
-  return Task(label=entry["label"], **texts)
+  return Task(label=entry["label"], **texts, **{k: entry[k] for k in own})
 
 
 def _texts(path: pathlib.Path, where: str, texts: Any) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ from itemclip_jax.evaluators.bootstrap import Statistic
 # Of the call `score > threshold`, as in `metrics.at_threshold`.
 CALLS = ("accuracy", "balanced_accuracy", "f1_weighted", "precision", "recall")
 
+# The same and the F1 of the positive class, where thresholds are chosen by it.
+CALLS_WITH_F1 = (*CALLS, "f1")
+
 
 def aucs(
     scores: np.ndarray,  # [N, T] one column per task
@@ -53,7 +56,8 @@ def calls(
     scores: np.ndarray,      # [N, T]
     labels: np.ndarray,      # [N, T] in {-1, 0, 1}; -1 is dropped
     thresholds: np.ndarray,  # [T], NaN = there is none
-) -> Statistic:              # -> [R, 5 T], `CALLS` by task
+    wanted: tuple[str, ...] = CALLS,  # or fewer, or of `CALLS_WITH_F1`
+) -> Statistic:              # -> [R, len(wanted) T], by call, then by task
   """Quality of the calls at thresholds that no resample moves.
 
   NaN where one class is missing or there is no threshold; the precision also
@@ -69,12 +73,15 @@ def calls(
     fn, tn = P - tp, N - fp
     with np.errstate(invalid="ignore", divide="ignore"):
       f1 = [2 * hit / (2 * hit + fp + fn) for hit in (tp, tn)]
-      values = np.stack([
-          (tp + tn) / (P + N), (tp / P + tn / N) / 2,
-          (P * f1[0] + N * f1[1]) / (P + N), tp / (tp + fp), tp / P], axis=1)
+      values = {
+          "accuracy": (tp + tn) / (P + N),
+          "balanced_accuracy": (tp / P + tn / N) / 2,
+          "f1_weighted": (P * f1[0] + N * f1[1]) / (P + N),
+          "precision": tp / (tp + fp), "recall": tp / P, "f1": f1[0]}
+    values = np.stack([values[name] for name in wanted], axis=1)
     undefined = (P == 0) | (N == 0) | np.isnan(thresholds)
     values[np.broadcast_to(undefined[:, None], values.shape)] = np.nan
-    return values.reshape(-1, len(CALLS) * T)
+    return values.reshape(-1, len(wanted) * T)
   return statistic
 
 

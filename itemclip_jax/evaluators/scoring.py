@@ -67,6 +67,32 @@ class Scorer:
                 "pieces that the model reads; what is behind them is cut.")
     return np.stack([self._embedded[t] for t in texts])
 
+  def organs(self, volume: np.ndarray, organ_mask: np.ndarray) -> np.ndarray:
+    """Unit vectors [b, R, E] of the organs in b windows, float32.
+
+    Args:
+      volume: [b, 1, D, H, W] stored voxels; b is a whole batch, and every
+        process gives the same one.
+      organ_mask: [b, D, H, W] uint8, r + 1 on organ r.
+
+    Raises:
+      UserError: the model has no queries of organs.
+    """
+    if not self._encoder.model.config.joint.organs:
+      raise UserError("The model looks at no organs; train one with "
+                      "joint.organs=R, or leave organ_zeroshot out of "
+                      "config.eval.evaluators.")
+    share = len(volume) // jax.process_count()
+    rows = slice(jax.process_index() * share, None)
+    local = {"volume": volume, "mask": np.ones(volume.shape[:2], bool),
+             "organs": organ_mask}
+    inputs = multihost.to_global(
+        {k: v[rows][:share] for k, v in local.items()}, self._mesh)
+    with jax.set_mesh(self._mesh):
+      out = self._encoder.organs(self._params, inputs["volume"],
+                                 inputs["mask"], inputs["organs"])
+    return np.asarray(multihost.to_host(out), np.float32)
+
   def prefetch(self, studies: Studies, texts: Iterable[str]):
     """Scores texts in one pass, so that `scores` has them at hand."""
     texts = [t for t in dict.fromkeys(texts)

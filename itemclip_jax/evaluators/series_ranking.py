@@ -14,8 +14,8 @@ their numbers are undefined. So are all where a data set does not say which
 series show an item; the table then still holds the order and each series' share
 of the attention.
 
-Items are the first `text.max_items` of a report, as in training; equal ones
-count once.
+Items are the first `text.max_items` of a report, as in training, and all where
+the model was taught by other texts; equal ones count once.
 
 Reference: Lyu et al. 2025, https://arxiv.org/abs/2512.11141, supplement (there
 two items of one study, without a number).
@@ -52,7 +52,7 @@ class Evaluator:
     studies = self._context.studies
     slots = {}                              # study -> {item: slot}
     for row in range(len(studies)):
-      items = studies.items(row)[:self._context.config.text.max_items]
+      items = studies.items(row)[:self._context.config.text.items_seen]
       slots[row] = {item: items.index(item) for item in items}
     rows = []
     for row, weights in self._context.scorer.attention(

@@ -17,12 +17,15 @@ where "@test" is the threshold of `metrics.roc_threshold` on the labels that it
 is judged on, as published, "@valid" that of the split eval.threshold_split, and
 "@half" one half of a pair's probability. Thresholds on the test labels flatter
 the model, and so does the best prompt, chosen by its AUC on them. Resamples
-move neither.
+move neither. With the rule "best_f1" thresholds are `metrics.f1_threshold`, F1
+is one of the calls, and they are made by the global vector, too (<name>/global/
+mean_<call>@... and so on), by which the models that are judged so rank.
 
 Published "balanced ACC" of chest CT is "accuracy@test" here.
 
 References: Lyu et al. 2025, https://arxiv.org/abs/2512.11141, supplement; pairs
-as in HLIP, Zhao et al. 2025, https://arxiv.org/abs/2505.21862.
+as in HLIP, Zhao et al. 2025, https://arxiv.org/abs/2505.21862; best F1 as in
+MedFILIP, Liang et al., IEEE JBHI 2025.
 """
 
 from typing import Any
@@ -35,6 +38,10 @@ from itemclip_jax.evaluators.context import Context, Example, Table
 from itemclip_jax.evaluators.features import Studies
 from itemclip_jax.evaluators.prompts import Task
 from itemclip_jax.parallel import multihost
+
+# Rule for thresholds -> scores that are called positive by it.
+_CALLED_BY = {"roc": ("tcsim",), "best_f1": ("tcsim", "global")}
+_INFIX = {"tcsim": "", "global": "/global"}   # of them in the names of calls
 
 
 class Evaluator:
@@ -115,13 +122,14 @@ class Evaluator:
             for task, asked in self._tasks.items()}
 
   def _thresholds(self, table: Table) -> dict[str, float]:
-    """Of every TCSim column of a table, NaN where a class is missing."""
-    grid = _grid(self._context.spec.threshold_points)
-    return {column: metrics.roc_threshold(
-        table[column], table[f"label/{task}"], grid)
+    """Of every column that calls are made by, NaN where a class is missing."""
+    spec = self._context.spec
+    return {column: _threshold(
+        table[column], table[f"label/{task}"], spec.threshold_rule,
+        spec.threshold_points)
+            for kind in _CALLED_BY[spec.threshold_rule]
             for task, asked in self._tasks.items()
-            for column in _family("tcsim", task, len(asked.prompts),
-                                  self._best)}
+            for column in _family(kind, task, len(asked.prompts), self._best)}
 
   def meta(self) -> dict[str, Any]:
     """The tasks, and how they are judged; thresholds of another split."""
@@ -137,6 +145,7 @@ class Evaluator:
         "logit_scale": self._context.scorer.logit_scale if self._pair else None,
         "min_positives": (spec or settings).min_positives,
         "threshold_points": spec.threshold_points if spec else None,
+        "threshold_rule": spec.threshold_rule if spec else "roc",
         "threshold_split": settings.threshold_split if thresholds else None,
         "valid_thresholds": thresholds,
     }
@@ -168,18 +177,25 @@ def measure(name: str, table: Table, meta: dict[str, Any]) -> measures.Measures:
          for family in _families(kind, meta)], 1) for kind in scores}
     parts.append(_aucs(f"{name}/average", tasks, average, labels, meta))
   if meta["threshold_points"]:
-    tcsim, grid = scores["tcsim"], _grid(meta["threshold_points"])
-    thresholds = {"test": [metrics.roc_threshold(s, l, grid)
-                           for s, l in zip(tcsim.T, labels.T)]}
-    if meta["valid_thresholds"] is not None:
-      thresholds["valid"] = [meta["valid_thresholds"][c]
-                             for c in columns["tcsim"]]
-    if meta["pair"]:
-      thresholds["half"] = [0.5] * len(tasks)
-    parts += [_calls(name, where, tasks, tcsim, labels,
-                     np.array(values, float), meta)
-              for where, values in thresholds.items()]
+    parts += [part for kind in _CALLED_BY[_rule(meta)]
+              for part in _judged(name + _INFIX[kind], tasks, columns[kind],
+                                  scores[kind], labels, meta)]
   return measures.join(parts)
+
+
+def _judged(name, tasks, columns, scores, labels, meta
+            ) -> list[measures.Measures]:
+  """The calls by one kind of score, at every kind of threshold."""
+  rule, points = _rule(meta), meta["threshold_points"]
+  thresholds = {"test": [_threshold(s, l, rule, points)
+                         for s, l in zip(scores.T, labels.T)]}
+  if meta["valid_thresholds"] is not None:
+    thresholds["valid"] = [meta["valid_thresholds"][c] for c in columns]
+  if meta["pair"]:
+    thresholds["half"] = [0.5] * len(tasks)
+  return [_calls(name, where, tasks, scores, labels, np.array(values, float),
+                 meta)
+          for where, values in thresholds.items()]
 
 
 def _aucs(name, tasks, scores, labels, meta) -> measures.Measures:
@@ -205,8 +221,10 @@ def _aucs(name, tasks, scores, labels, meta) -> measures.Measures:
 def _calls(name, where, tasks, scores, labels, thresholds, meta
            ) -> measures.Measures:
   averaged = _enough(labels, meta) & ~np.isnan(thresholds)
-  each = resampled.calls(scores, labels, thresholds)
-  calls = [f"{call}@{where}" for call in resampled.CALLS]
+  wanted = resampled.CALLS_WITH_F1 if _rule(meta) == "best_f1" else (
+      resampled.CALLS)
+  each = resampled.calls(scores, labels, thresholds, wanted)
+  calls = [f"{call}@{where}" for call in wanted]
 
   def statistic(counts):
     values = each(counts)
@@ -263,5 +281,13 @@ def _columns(studies: Studies) -> list[str]:
   return [f["label"] for f in studies.split.findings.values()]
 
 
-def _grid(points: int) -> np.ndarray:
-  return np.linspace(-1, 1, points)
+def _rule(meta: dict[str, Any]) -> str:
+  """How thresholds are chosen; runs of earlier versions knew one rule."""
+  return meta.get("threshold_rule", "roc")
+
+
+def _threshold(scores, labels, rule: str, points: int) -> float:
+  """By the rule of a prompt set; see `metrics`."""
+  if rule == "best_f1":
+    return metrics.f1_threshold(scores, labels)
+  return metrics.roc_threshold(scores, labels, np.linspace(-1, 1, points))

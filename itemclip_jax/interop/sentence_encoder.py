@@ -124,7 +124,8 @@ def _read(path: pathlib.Path) -> np.ndarray | None:
   try:
     with np.load(path) as stored:
       return stored["vectors"]
-  except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
+  except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError,
+          EOFError):
     return None
 
 

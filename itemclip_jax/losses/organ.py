@@ -4,7 +4,8 @@ For organ r let S be the samples in which it is intact, n = |S|, and for i, k
 in S
 
     y_ik  proportional to [i = k, or both normal, or texts equal],  sum_k = 1
-    p_ik  = softmax_k(cos(v_i, t_k) / tau),   q_ik = softmax_k(cos(t_i, v_k)/tau)
+    p_ik  = softmax_k(cos(v_i, t_k) / tau)
+    q_ik  = softmax_k(cos(t_i, v_k) / tau)
     L_r   = 1/2n sum_i [H(y_i, p_i) + H(y_i, q_i)],   L = sum_r L_r
 
 In co-teaching, what another model finds for the same batch softens the targets:

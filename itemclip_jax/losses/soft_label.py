@@ -38,7 +38,6 @@ def soft_targets(
   """s of the header; 0 for padding and for images without labels."""
   B, K, V = vectors.shape
   vectors = wide(vectors).reshape(B * K, V)
-  vectors = jnp.where(mask.reshape(-1, 1), vectors, 0)
   alike = jnp.einsum("tv,jv->tj", vectors, vectors)
   if category is not None:
     alike = jnp.where(_equal(category), alike, 0)
@@ -64,6 +63,7 @@ def _most(alike: jax.Array, mask: jax.Array) -> jax.Array:
   """Maximum of [M, M], at least 0, over the real labels of each image."""
   B, K = mask.shape
   real = mask.reshape(-1)
+  # Also hides what padding holds, a NaN perhaps; nothing here has a gradient.
   alike = jnp.where(real[:, None] & real, alike, 0)
   return alike.reshape(B, K, B * K).max(1)
 

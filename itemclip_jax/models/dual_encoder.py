@@ -131,7 +131,7 @@ class DualEncoder(nn.Module):
   def __call__(self, batch: dict, *, train: bool = False) -> Outputs:
     """Encodes a batch; see `data.example` for its keys."""
     volume, more = batch["volume"], {}
-    if self.config.vision.heatmap_width and "heatmap" in batch:
+    if self.config.vision.heatmap_width and "mix" in batch:
       made = self.heatmap(volume, batch["heatmap"])
       volume = heatmap.mix(volume, made, batch["mix"])
       more["reconstruction"] = made
@@ -169,13 +169,14 @@ def make_vision(c: schema.Vision, dtype) -> nn.Module:
     return Swin(stages=c.stages, window=c.window, **own)
   own |= dict(depth=c.depth, patch=c.patch)
   if c.tower == "vit":
-    return Vit(family=c.family, **own)
+    return Vit(family=c.family, class_tokens=c.class_tokens,
+               mixture_tokens=c.mixture_tokens, **own)
   if c.tower == "vit3d":
     return Vit3d(grid=c.grid, levels=c.levels, dropout=c.dropout, **own)
   return Hlip(
       grid=c.grid, slice_blocks=c.slice_blocks, study_blocks=c.study_blocks,
       series_embedding=c.series_embedding, name_encoder=c.name_encoder,
-      max_order=schema.MAX_ORDER, **own)
+      max_order=schema.MAX_ORDER, class_tokens=c.class_tokens, **own)
 
 
 def make_text(c: schema.Text, dtype) -> Bert | ClipText:

@@ -10,7 +10,9 @@ Each module has a frozen dataclass `Objective` with
                                       taught in turn; `batch["peer"]` then holds
                                       the outputs of the one that rests
 
-`loss` is a pure function; all draws come from `rng` and `step`.
+and, where the defaults do not do, `models` (2 with a peer) and
+`log_scale_range` (of the logit scale's logarithm). `loss` is a pure function;
+all draws come from `rng` and `step`.
 """
 
 import importlib

@@ -15,7 +15,6 @@ Reference: Xiao et al. 2025, https://arxiv.org/abs/2412.03561.
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 
 from itemclip_jax.config import schema

@@ -13,10 +13,10 @@ import math
 
 import jax.numpy as jnp
 
-from itemclip_jax.config import schema
+from itemclip_jax.config import schema, systems
 from itemclip_jax.errors import UserError
 from itemclip_jax.losses import organ
-from itemclip_jax.models.layers import exact_zero_where
+from itemclip_jax.objectives import clip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Objective:
   """Turns organ vectors and organ texts into a scalar loss and its parts."""
   REQUIRES = ("volume", "series_mask", "series_names", "organ_mask",
               "item_tokens", "item_mask", "organ_normal")
-  settings: schema.Fvlm
+  settings: systems.Fvlm
+
+  views = clip.Objective.views
 
   @classmethod
   def from_config(cls, config: schema.Config, dtype):
@@ -51,14 +53,6 @@ class Objective:
     """Where the logarithm of the scale may go: the temperature's range."""
     low, high = self.settings.temperature
     return -math.log(high), -math.log(low)
-
-  def views(self, batch, *, step, rng):
-    """What the towers encode: the batch, once; padded examples are empty."""
-    del step, rng
-    if "example_mask" not in batch:
-      return (batch,)
-    real = batch["example_mask"][:, None, None, None, None]
-    return (batch | {"volume": exact_zero_where(real, batch["volume"])},)
 
   def init_extra(self, make):
     """The second model where two teach each other; make(1) makes it."""

@@ -24,10 +24,11 @@ from itemclip_jax.errors import UserError
 from itemclip_jax.evaluators import measures, published
 from itemclip_jax.tools import command
 from itemclip_jax.tools import runs as runs_lib
+from itemclip_jax.tools.comparison import markdown
 
 FLAGS = flags.FLAGS
 
-MISSING, UNDEFINED = "-", "undefined"
+MISSING, UNDEFINED = "-", markdown.UNDEFINED
 
 
 def table(
@@ -55,7 +56,7 @@ def table(
   shown = [number for n in names for number in papers.get(n, {}).values()]
   notes = [note for _, sentences in compared for note in sentences]
   parts = [_legend(runs), "\n".join(f"* Note: {n}" for n in notes),
-           _markdown(columns), _sources(names, papers, shown)]
+           markdown.table(columns), _sources(names, papers, shown)]
   return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -85,17 +86,6 @@ def _sources(names, papers, shown: list[published.Number]) -> str:
         n.caution for n in papers.get(name, {}).values() if n.caution)
     lines += [f"* (?) {name}: {caution}" for caution in cautions]
   return "\n".join(lines)
-
-
-def _markdown(columns: dict[str, list[str]]) -> str:
-  """A table that is aligned as text, too."""
-  widths = [max(map(len, (head, *cells))) for head, cells in columns.items()]
-  line = lambda cells: "| " + " | ".join(
-      c.rjust(w) if i else c.ljust(w)
-      for i, (c, w) in enumerate(zip(cells, widths))) + " |"
-  rule = "|" + "|".join("-" * (w + 1) + (":" if i else "-")
-                        for i, w in enumerate(widths)) + "|"
-  return "\n".join([line(columns), rule, *map(line, zip(*columns.values()))])
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -164,7 +164,7 @@ def train(config: schema.Config, mesh, workdir) -> dict:
 def _train(run: setup.Run, checkpoints: Checkpoints, validation,
            interruption: Interruption, origin: trained.Trained | None):
   """Opens what the loop needs, runs it, closes it."""
-  config, order = run.config, loader.order_of(run.split, run.config)
+  config, batches = run.config, loader.batches_of(run.split, run.config)
   state = start(run, checkpoints, origin)
   first = int(state.step)
   print(preflight.check(run, num_studies=len(run.split.source),
@@ -197,7 +197,8 @@ def _train(run: setup.Run, checkpoints: Checkpoints, validation,
         put=lambda batch: multihost.to_global(batch, run.mesh),
         total_steps=run.total_steps, log_every=config.train.log_every,
         save_every=config.train.save_every, writer=writer, save=save,
-        studies_of=lambda s: run.split.index["study_id"][order.batch(s)[0]],
+        studies_of=lambda s: run.split.index["study_id"][
+            [row.record for row in batches.rows(s)]],
         interrupted=interruption.asked)
 
 

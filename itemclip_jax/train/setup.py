@@ -149,7 +149,7 @@ def make_run(
       objective=objective, tx=optimizer.make_optimizer(config, updates),
       make_example=example_lib.MakeExample(
           config, tokenizer, air=split.contract.air,
-          vectors=_vectors(config, workdir)),
+          vectors=_vectors(config, workdir) if training else None),
       split=split, total_steps=steps, dtype=dtype)
   if training:
     _require_known(tokenizer, split)
@@ -212,11 +212,13 @@ def require_shape(config: schema.Config, contract: record.Contract, where: str):
     raise UserError(
         f"{where} holds pictures of 3 colours, but vision.volume_shape is "
         f"{shape}; set it to (3, height, width).")
-  # Sizes that vary are cut or padded by the loader.
-  if contract.shape is not None and contract.shape != shape:
+  # Sizes that vary, and those of crops, are cut or padded by the loader.
+  fixed = contract.shape is not None and config.data.crop == "fit"
+  if fixed and contract.shape != shape:
     raise UserError(
         f"{where} stores {contract.shape} voxels a series, but "
-        f"vision.volume_shape is {shape}; rebuild it or change the setting.")
+        f"vision.volume_shape is {shape}; rebuild it, change the setting, or "
+        "cut it with data.crop.")
 
 
 def _check_mesh(config, mesh):
@@ -269,6 +271,7 @@ def _texts(config: schema.Config) -> list[str]:
     texts += record.read_items(root, split, "organ_texts")
   elif config.text.form == "triplets":
     texts += triplets.read_texts(root, (split,), config.medfilip)
+    texts.append(triplets.MASK)
   return texts
 
 

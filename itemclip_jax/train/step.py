@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from itemclip_jax.ops.intensity import standardise
-from itemclip_jax.train.optimizer import clamp_scale
+from itemclip_jax.train.optimizer import MAX_LOG_SCALE, clamp_scale
 
 
 @flax.struct.dataclass
@@ -45,6 +45,8 @@ def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
     dtype: of the standardised volume.
     unknown_id: word piece of what the vocabulary does not know.
   """
+  limits = getattr(objective, "log_scale_range", (0.0, MAX_LOG_SCALE))
+
   def step(state: TrainState, batch: dict, key: jax.Array):
     key = jax.random.fold_in(key, state.step)
     batch = batch | {
@@ -58,7 +60,7 @@ def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = clamp_scale(optax.apply_updates(state.params, updates))
+    params = clamp_scale(optax.apply_updates(state.params, updates), limits)
     norms = _norms(grads) | {"norm/updates": optax.tree.norm(updates),
                              "norm/params": optax.tree.norm(params)}
     finite = jnp.isfinite(jnp.stack(

@@ -20,6 +20,16 @@ DOMAINS = ("brain_mri", "head_ct", "chest_ct", "remote_sensing",
            "natural_images")
 VARIANTS = {"demo": ("smoke",)} | dict.fromkeys(
     DOMAINS, ("adapt", "released", "smoke"))
+# Those of other systems, whose variants are not composed at will.
+SYSTEMS = {
+    "baselines": ("clip", "siglip", "multi_positive", "dreamlip", "flair",
+                  "llip", "hlip", "hlip_sentence", "hlip_dual", "hlip_raw",
+                  "hlip_organ"),
+    "fvlm": ("", "released", "phantom"),
+    "medfilip": ("", "released", "phantom"),
+    "eclip": ("", "released", "clip", "naive", "mixed", "unprimed", "continual",
+              "dacl", "m3_mix", "vit_small", "vit_base", "resnet", "phantom",
+              "naive,phantom", "m3_mix,phantom")}
 BUILDS = [(name, ",".join(chosen)) for name, known in VARIANTS.items()
           for n in range(len(known) + 1)
           for chosen in itertools.permutations(known, n)]
@@ -73,7 +83,18 @@ def _parse(monkeypatch):
 
 def test_every_config_file_is_listed_here():
   files = {p.stem for p in (ROOT / "configs").glob("[!_]*.py")}
-  assert files == set(VARIANTS)
+  assert files == set(VARIANTS) | set(SYSTEMS)
+
+
+@pytest.mark.parametrize("name, variant", [
+    (name, variant) for name, known in SYSTEMS.items() for variant in known])
+def test_configs_of_other_systems_build_and_shrink(name, variant):
+  config = build(name, variant)
+  assert config == build(name, variant)
+  assert config.joint.pooling == "similarity" or config.objective in (
+      "flair", "llip")
+  small = build(name, ",".join(filter(None, (variant, "smoke"))))
+  assert (small.objective, small.train.steps) == (config.objective, 2)
 
 
 @pytest.mark.parametrize("name, variant", BUILDS)

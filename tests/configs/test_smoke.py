@@ -13,18 +13,20 @@ from data_pipelines import datasets, prepare
 
 ROOT = pathlib.Path(__file__).parents[2]
 EMBEDDED = {"chest_ct": "chest", "remote_sensing": "scenes",
-            "natural_images": "scenes"}  # the others: brain
+            "natural_images": "scenes", "baselines": "scenes", "fvlm": "chest",
+            "medfilip": "radiographs", "eclip": "radiographs"}  # others: brain
 
 
 @pytest.fixture(name="embedded", scope="module")
 def _embedded(tmp_path_factory, tiny_set):
   """A small set of every kind, by its short name."""
   made = {"brain": tiny_set}
-  for name, dataset in (("chest", "phantom_chest"),
-                        ("scenes", "digit_scenes")):
+  for name, dataset, more in (
+      ("chest", "phantom_chest", {}), ("scenes", "digit_scenes", {}),
+      ("radiographs", "phantom_radiograph", {"expert_share": 0.1})):
     made[name] = tmp_path_factory.mktemp(name)
-    prepare.build(datasets.make(dataset, num_train=16, num_valid=8, num_test=8),
-                  made[name], num_workers=1)
+    prepare.build(datasets.make(dataset, num_train=16, num_valid=8, num_test=8,
+                                **more), made[name], num_workers=1)
   return made
 
 
@@ -41,6 +43,18 @@ def _environment(tmp_path_factory):
 @pytest.mark.parametrize("name", [
     "brain_mri", "head_ct", "chest_ct", "remote_sensing", "natural_images"])
 def test_it_takes_two_steps(embedded, environment, tmp_path, name, variant):
+  _train(embedded, environment, tmp_path, name, variant)
+
+
+@pytest.mark.parametrize("name, variant", [
+    ("baselines", "siglip,smoke"), ("baselines", "llip,smoke"),
+    ("hlip", "hlip_dual,smoke"), ("fvlm", "smoke"),
+    ("medfilip", "smoke"), ("eclip", "smoke"), ("eclip", "dacl,smoke")])
+def test_so_do_other_systems(embedded, environment, tmp_path, name, variant):
+  _train(embedded, environment, tmp_path, name, variant)
+
+
+def _train(embedded, environment, tmp_path, name, variant):
   root = embedded[EMBEDDED.get(name, "brain")]
   done = subprocess.run(
       [sys.executable, "-m", "itemclip_jax.main",

@@ -15,6 +15,8 @@ from data_pipelines.datasets import phantom_chest
 from data_pipelines.parallel import Workers
 from data_pipelines.phantom import chest_anatomy as anatomy
 from data_pipelines.phantom import chest_files
+from data_pipelines.phantom import chest_findings
+from data_pipelines.phantom import chest_organs
 from data_pipelines.phantom import chest_report as report
 from data_pipelines.volumes import nifti
 from itemclip_jax.data import record
@@ -122,6 +124,46 @@ def test_organs_stand_beside_the_scan(chest):
                             ("vertebrae", 120, 250)):
       hu = stored[organs == anatomy.LABEL[name]].mean()
       assert low < hu < high, (study["source"], name, hu)
+
+
+def test_records_hold_the_organs_of_the_map_beside_the_scan(chest):
+  organs = record.open_split(chest, "train").organs
+  assert organs == ("lung", "heart", "esophagus", "aorta", "trachea",
+                    "vertebrae", "rib", "liver", "spleen", "stomach")
+  parts = {"lung": ("right lung", "left lung"), "stomach": ("stomach", "gas"),
+           "esophagus": ("oesophagus",), "vertebrae": ("vertebrae", "disc"),
+           "rib": ("ribs",)}
+  for study in _studies(chest, SPLITS):
+    folder = (chest / "raw" / study["source"][0]).parent
+    labels = volume.sample_labels(
+        nifti.read_labels(folder / "organs.nii.gz"),
+        shape=study["volume"].shape[1:], affine=study["affine"][0])
+    for r, organ in enumerate(organs):
+      want = np.isin(labels, [anatomy.LABEL[name]
+                              for name in parts.get(organ, (organ,))])
+      assert want.any(), organ
+      np.testing.assert_array_equal(study["organ_mask"] == r + 1, want, organ)
+
+
+def test_organs_are_told_the_findings_that_belong_to_them(chest):
+  findings = list(report.findings())
+  told = 0
+  for study in _studies(chest, SPLITS):
+    organs = dict(zip(chest_organs.GROUPING.names, zip(
+        study["organ_texts"], study["organ_normal"])))
+    for item, column in zip(study["items"], study["item_finding"]):
+      if column >= 0:
+        organ = chest_organs.ORGAN[findings[column].partition(",")[0]]
+        text, normal = organs[organ]
+        assert item in text and not normal
+        told += 1
+    for organ, (text, normal) in organs.items():
+      default = f"{organ.capitalize()} shows no significant abnormalities."
+      assert normal == (text == default)
+    assert sum(len(text) for text, normal in organs.values() if not normal) <= (
+        sum(len(item) + 1 for item in study["items"]))
+  assert told > 15
+  assert chest_organs.ORGAN.keys() == {k.name for k in chest_findings.KINDS}
 
 
 def test_normal_studies_say_so_and_nothing_else():

@@ -110,7 +110,7 @@ def context(studies: Studies, scorer: Scorer, name: str, *, options=None,
   return SimpleNamespace(
       config=SimpleNamespace(
           seed=seed, eval=SimpleNamespace(top_tokens=top_tokens),
-          text=SimpleNamespace(max_items=max_items)),
+          text=SimpleNamespace(items_seen=max_items)),
       name=name, spec=options and SimpleNamespace(options=options),
       scorer=scorer, studies=studies, grid=GRID)
 

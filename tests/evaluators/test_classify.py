@@ -237,7 +237,7 @@ def test_a_subset_is_what_its_file_lists_and_the_first_class(tmp_path):
 
 @pytest.mark.parametrize("changes, what", [
     ({"metrics": ["top0"]}, "the metric 'top0'"),
-    ({"metrics": ["accuracy"]}, "the metric 'accuracy'"),
+    ({"metrics": ["exactness"]}, "the metric 'exactness'"),
     ({"metrics": ["recall"], "tasks": {"all": {"classes": ["Normal"]}}},
      "no task names its positive"),
     ({"tasks": {"x": {"classes": ["Normal"], "positive": "Stroke"}}},

@@ -129,3 +129,32 @@ def test_series_rank_by_hand():
   even = metrics.series_rank(np.ones((2, 3)), np.array([True, False]),
                              np.ones(2, bool))
   assert even == 1.5
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_f1_threshold_equals_brute_force(seed):
+  """Over all ways to split the scores; ties by accuracy."""
+  rng = np.random.default_rng(seed)
+  n = int(rng.integers(4, 30))
+  labels = np.r_[0, 1, rng.integers(-1, 2, n)]
+  scores = np.round(rng.normal(size=n + 2) * 20 + 5 * labels) / 10   # ties
+  keep = labels >= 0
+  x, y = scores[keep], labels[keep]
+  tried = [(sk.f1_score(y, x > t), sk.accuracy_score(y, x > t), t)
+           for t in np.r_[x.min() - 1, np.unique(x)]]
+  f1, accuracy, threshold = max(tried)
+  found = metrics.f1_threshold(scores, labels)
+  np.testing.assert_array_equal(x > found, x > threshold)
+  np.testing.assert_allclose(sk.f1_score(y, x > found), f1)
+  np.testing.assert_allclose(sk.accuracy_score(y, x > found), accuracy)
+
+
+def test_the_f1_threshold_by_hand():
+  """Calling the first two or the first four has F1 2/3 and 4/6."""
+  scores = np.array([9.0, 7.0, 5.0, 3.0, 1.0])
+  labels = np.array([1, 0, 0, 1, 0])
+  # F1: {9} 2/3, {9, 7} 1/2, {9 to 5} 2/5, {9 to 3} 4/6, all 4/7.
+  assert metrics.f1_threshold(scores, labels) == 7.0    # 4/5 right, not 3/5
+  assert metrics.f1_threshold(-scores, labels) < -9.0   # all: 4/7
+  assert np.isfinite(metrics.f1_threshold(-scores, labels))
+  assert np.isnan(metrics.f1_threshold(scores, np.zeros(5, int)))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.datasets import brats, cq500, ct_rate, phantom_brain
+from data_pipelines.datasets import phantom_chest, phantom_radiograph
 from data_pipelines.datasets import pub_brain_5, rad_chest_ct, rsicd, rsna_ich
 from itemclip_jax.errors import UserError
 from itemclip_jax.evaluators import prompts, published
@@ -22,8 +23,16 @@ ASKED_OF = {
     "rad_chest_ct_hlip": rad_chest_ct, "rsna": rsna_ich, "cq500": cq500,
     "pub_brain_5": pub_brain_5, "pub_brain_5_gt": pub_brain_5,
     "pub_brain_5_hlip": pub_brain_5, "pub_brain_5_gt_hlip": pub_brain_5,
-    "rsicd": rsicd, "prospective_example": phantom_brain}
+    "rsicd": rsicd, "prospective_example": phantom_brain,
+    "fvlm_ct_rate": ct_rate, "phantom_chest_organs": phantom_chest,
+    "medfilip_phantom": phantom_radiograph,
+    "medfilip_phantom_category": phantom_radiograph,
+    "medfilip_phantom_fg": phantom_radiograph,
+    "medfilip_phantom_fg_category": phantom_radiograph}
 WITHOUT_LABELS = {"brats", "retrieval", "item_retrieval"}
+# Of sets that only users can build.
+OF_USERS = {"medfilip_16", "medfilip_16_category", "medfilip_fg",
+            "medfilip_covid", "eclip_5x200", "eclip_rsna", "eclip_cxr14"}
 
 # Sets that ask every finding just as its builder does.
 AS_BUILT = {"ct_rate": 16, "rad_chest_ct": 14, "rsna": 5, "cq500": 10,
@@ -48,7 +57,7 @@ def _columns(module) -> dict[str, tuple[str, ...]]:
 
 
 def test_every_set_is_looked_at_here():
-  assert set(prompts.names()) == ASKED_OF.keys() | WITHOUT_LABELS
+  assert set(prompts.names()) == ASKED_OF.keys() | WITHOUT_LABELS | OF_USERS
 
 
 @pytest.mark.parametrize("name", ASKED_OF)
@@ -188,6 +197,7 @@ _CLASSES = SET | {"evaluator": "classify", "tasks": {}, "options": {
     (SET | {"evaluator": "zeroshot"}, "no evaluator 'zeroshot'"),
     (SET | {"combine": "median"}, "'combine' is 'median'"),
     (SET | {"kind": ["pair"]}, "'kind' is ['pair']"),
+    (SET | {"threshold_rule": "f1"}, "'threshold_rule' is 'f1'; want one of ro"),
     (SET | {"kind": "pair"}, "'tasks/a/negatives' is missing"),
     (SET | {"kind": "pair", "tasks": {"a": _TASK | {"negatives": ["x", "y"]}}},
      "1 prompts and 2 negatives"),

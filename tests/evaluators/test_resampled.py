@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics as sk
 
 from itemclip_jax.evaluators import metrics
 from itemclip_jax.evaluators import resampled
@@ -45,6 +46,20 @@ def test_calls_by_hand():
   f1 = 3 / 7 * (4 / 7) + 4 / 7 * (4 / 7)
   np.testing.assert_allclose(
       got[0], [4 / 7, (2 / 3 + 1 / 2) / 2, f1, 1 / 2, 2 / 3], rtol=1e-12)
+
+
+def test_the_f1_stands_behind_the_other_calls():
+  scores, labels, counts = _drawn()
+  thresholds = np.array([0.3, -0.5, 0.0])
+  all_six = resampled.calls(scores, labels, thresholds,
+                            resampled.CALLS_WITH_F1)(counts)
+  np.testing.assert_array_equal(
+      all_six[:, :5 * T], resampled.calls(scores, labels, thresholds)(counts))
+  for t in range(T):
+    for c, got in zip(counts, all_six[:, 5 * T + t]):
+      s, l = np.repeat(scores[:, t], c), np.repeat(labels[:, t], c)
+      np.testing.assert_allclose(
+          got, sk.f1_score(l[l >= 0], s[l >= 0] > thresholds[t]))
 
 
 @pytest.mark.parametrize("counts", [[0, 1, 2, 0], [2, 0, 0, 1], [0, 0, 0, 9]])

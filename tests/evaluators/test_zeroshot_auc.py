@@ -121,6 +121,34 @@ def test_rare_and_unlabeled_tasks_are_undefined_or_not_averaged():
   assert found["zeroshot_auc/mean_tcsim"].n == 0
 
 
+@pytest.mark.parametrize("kind, infix", [("tcsim", ""), ("global", "/global")])
+def test_the_best_f1_is_judged_by_both_scores(kind, infix):
+  context = _context(_spec(threshold_rule="best_f1"), threshold_split="valid")
+  _, table, found = _run(context)
+  by_task = []
+  for task in ("Nodule", "Emphysema"):
+    scores, labels = table[f"{kind}/{task}"], table[f"label/{task}"]
+    keep = labels >= 0
+    f1 = max(sk.f1_score(labels[keep], scores[keep] >= t) for t in scores)
+    np.testing.assert_allclose(found[f"bench{infix}/f1@test/{task}"].value, f1)
+    by_task.append(f1)
+    threshold = found[f"bench{infix}/threshold@test/{task}"].value
+    assert threshold == metrics.f1_threshold(scores, labels)
+    np.testing.assert_allclose(
+        found[f"bench{infix}/accuracy@test/{task}"].value,
+        np.mean((scores > threshold)[keep] == labels[keep]))
+    elsewhere = found[f"bench{infix}/f1@valid/{task}"].value
+    assert elsewhere <= f1
+  np.testing.assert_allclose(found[f"bench{infix}/mean_f1@test"].value,
+                             np.mean(by_task))
+
+
+def test_the_published_rule_knows_neither_f1_nor_the_global_vector():
+  *_, found = _run(_context(_spec()))
+  assert not [n for n in found if "f1@" in n or "/global/" in n]
+  assert "bench/mean_accuracy@test" in found
+
+
 def test_calls_at_the_test_threshold():
   context = _context(_spec(threshold_points=101))
   _, table, found = _run(context)

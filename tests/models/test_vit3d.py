@@ -1,12 +1,14 @@
 """The tower for volumes: levels, other grids, missing volumes, dropout, MAE."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from itemclip_jax.interop import inflate
-from itemclip_jax.models import layers
+from itemclip_jax.models import layers, vit3d
 from itemclip_jax.models.vit3d import Vit3d
 from tests.parity.compile import jit
 
@@ -66,18 +68,14 @@ def test_image_vector_is_the_mean_of_the_tokens(volumes, params):
 
 def test_levels_are_the_states_behind_those_blocks_then_the_tokens(
     volumes, params):
-  out = encode(params, volumes)
-  assert out.levels.shape == (B, 3, TOKENS, WIDTH)
-  np.testing.assert_array_equal(out.levels[:, -1], out.tokens)
-  # A tower that ends there, but for its norm, which levels do not have.
-  for index, block in enumerate(MODEL.levels):
-    short = MODEL.clone(depth=block + 1, levels=())
-    kept = {k: v for k, v in params.items()
-            if not k.startswith("block") or int(k[5:]) <= block}
-    norm = layers.layer_norm(1e-6)
-    normed = norm.apply({"params": params["norm"]}, out.levels[:2, index])
-    ended = encode(kept, volumes, model=short).tokens[:2]
-    np.testing.assert_allclose(normed, ended, rtol=1e-4, atol=1e-5)
+  model = MODEL.clone(levels=(0,))
+  out, kept = jit(lambda p, v: model.apply(
+      {"params": p}, v, PRESENT, capture_intermediates=True))(params, volumes)
+  assert out.levels.shape == (B, 2, TOKENS, WIDTH)
+  np.testing.assert_array_equal(out.levels[:, 1], out.tokens)
+  (state,) = kept["intermediates"]["block0"]["__call__"]
+  np.testing.assert_array_equal(out.levels[:2, 0], state[:2])
+  assert encode(params, volumes).levels.shape == (B, 3, TOKENS, WIDTH)
 
 
 def test_a_missing_volume_changes_no_output_and_no_gradient(volumes, params):
@@ -123,12 +121,30 @@ def test_a_larger_window_gets_the_positions_resampled(params):
   assert np.prod(grid) == out.tokens.shape[1]
 
 
-def test_dropout_is_drawn_in_training_only(volumes, params):
-  model = MODEL.clone(depth=1, levels=(), dropout=0.5)
-  own = {k: v for k, v in params.items() if k != "block1"}
-  run = jit(lambda key, train: model.apply(
+def dropping_embedding(params, volumes):
+  """Without blocks."""
+  model = MODEL.clone(depth=0, levels=(), dropout=0.5)
+  own = {k: v for k, v in params.items() if not k.startswith("block")}
+  return lambda key, train: model.apply(
       {"params": own}, volumes, PRESENT, train=train,
-      rngs={"dropout": key}).tokens[:2], static_argnums=1)
+      rngs={"dropout": key}).tokens[:2]
+
+
+def dropping_branch(silent, params, volumes):
+  """One block of which the branch `silent` adds nothing."""
+  block = vit3d._Block(num_heads=2, hidden=18, dropout=0.5)
+  x = volumes.reshape(-1, TOKENS, WIDTH)
+  own = params["block0"] | {
+      silent: jax.tree.map(np.zeros_like, params["block0"][silent])}
+  return lambda key, train: block.apply(
+      {"params": own}, x, train, rngs={"dropout": key})
+
+
+@pytest.mark.parametrize("make", [
+    dropping_embedding, functools.partial(dropping_branch, "mlp"),
+    functools.partial(dropping_branch, "attention")])
+def test_dropout_is_drawn_in_training_only(volumes, params, make):
+  run = jit(make(params, volumes), static_argnums=1)
   one, two = (jax.random.key(i, impl="rbg") for i in range(2))
   np.testing.assert_array_equal(run(one, False), run(two, False))
   assert np.abs(run(one, True) - run(two, True)).max() > 1e-3

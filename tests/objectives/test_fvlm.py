@@ -116,6 +116,15 @@ def test_the_peer_softens_targets_once_the_burn_in_is_over():
   assert loss(outputs(), batch(), 10, **settings)[0] == hard
 
 
+def test_a_peer_that_agrees_softens_both_directions():
+  """With alpha 0 and itself as peer entropy has its least: no gradient."""
+  x = batch() | {"peer": (outputs(),)}
+  grad = jax.grad(lambda organs, alpha: loss(
+      outputs().replace(organs=organs), x, co_teaching="on", alpha=alpha)[0])
+  np.testing.assert_allclose(grad(outputs().organs, 0.0), 0.0, atol=1e-6)
+  assert np.abs(grad(outputs().organs, 0.5)).max() > 1e-3
+
+
 def test_the_peer_has_its_own_temperature_and_no_gradient():
   def f(peer):
     x = batch() | {"peer": (peer,)}

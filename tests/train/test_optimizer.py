@@ -31,6 +31,20 @@ def test_odd_schedules_stay_finite(warmup, total):
   assert max(rates) <= BASE * (1 + 1e-6)  # float32
 
 
+@pytest.mark.parametrize("step", range(13))
+def test_restarts_are_those_of_torch(step):
+  """Torch's rate falls over T_0 = 4 steps and then starts anew."""
+  rate = optimizer.schedule(BASE, 0, TOTAL, cycles=3, least=1e-4)
+  theirs = 1e-4 + (BASE - 1e-4) * (1 + math.cos(math.pi * (step % 4) / 4)) / 2
+  np.testing.assert_allclose(rate(step), theirs, rtol=1e-6)  # float32
+
+
+def test_one_cycle_ends_at_the_least_rate():
+  rate = optimizer.schedule(BASE, WARMUP, TOTAL, least=1e-4)
+  np.testing.assert_allclose(rate(TOTAL), 1e-4, rtol=1e-6)   # float32
+  np.testing.assert_allclose(rate(WARMUP), BASE, rtol=1e-6)
+
+
 @pytest.mark.parametrize("path, ndim, frozen_text, expected", [
     ("vision/block0/mlp/fc1/kernel", 2, False, "decay"),
     ("vision/block0/mlp/fc1/bias", 1, False, "no_decay"),
@@ -86,6 +100,25 @@ def test_without_a_gradient_only_matrices_shrink():
     np.testing.assert_array_equal(x, 3.0)
 
 
+def test_sgd_steps_along_the_gradient_and_its_decay():
+  config = _config(decay=0.5)
+  config = dataclasses.replace(config, optimizer=dataclasses.replace(
+      config.optimizer, name="sgd"))
+  new = _update(config, 2.0)
+  np.testing.assert_allclose(new["vision"]["patch"]["kernel"],
+                             3.0 - BASE * (2.0 + 0.5 * 3.0), rtol=1e-6)
+  np.testing.assert_allclose(new["vision"]["patch"]["bias"],
+                             3.0 - BASE * 2.0, rtol=1e-6)
+  np.testing.assert_array_equal(new["vision"]["spatial_position"], 3.0)
+
+
+@pytest.mark.parametrize("wrong", [
+    {"cycles": 0}, {"min_learning_rate": 1.0}, {"min_learning_rate": -1.0}])
+def test_an_impossible_schedule_is_told(wrong):
+  with pytest.raises(ValueError, match="optimizer.cycles="):
+    schema.Optimizer(**wrong)
+
+
 def test_the_position_table_never_moves_and_the_rest_does():
   new = _update(_config(decay=0.5), 1.0)
   np.testing.assert_array_equal(new["vision"]["spatial_position"], 3.0)
@@ -106,3 +139,17 @@ def test_the_scale_is_limited_to_one_hundred(value, kept):
   new = optimizer.clamp_scale({"logit_scale": jnp.asarray(value), "x": 7.0})
   np.testing.assert_allclose(new["logit_scale"], kept, rtol=1e-6)  # float32
   assert new["x"] == 7.0
+
+
+def test_the_processor_of_heatmaps_moves_at_its_own_rate():
+  config = tiny.config(
+      vision={"tower": "vit", "volume_shape": (3, 32, 32), "patch": (3, 16, 16),
+              "series_embedding": "none", "study_blocks": (),
+              "heatmap_width": 8}, data={"max_series": 1},
+      eclip={"processor_rate": 3.0})
+  tx = optimizer.make_optimizer(config, 10)
+  params = {"heatmap": {"patch": {"kernel": jnp.ones((2, 2))}},
+            "vision": {"patch": {"kernel": jnp.ones((2, 2))}}}
+  moved, _ = tx.update(params, tx.init(params), params)
+  np.testing.assert_allclose(moved["heatmap"]["patch"]["kernel"],
+                             3 * moved["vision"]["patch"]["kernel"], rtol=1e-6)

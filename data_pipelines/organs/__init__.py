@@ -1,0 +1,1 @@
+"""Masks of organs, and what a report says of each."""
