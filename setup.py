@@ -67,7 +67,8 @@ setuptools.setup(
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=[
         "itemclip_jax*", "configs*", "data_pipelines*"]),
-      package_data={"itemclip_jax": ["data/*.json", "tools/pages/*.html", "evaluators/*.json",
+    package_data={"itemclip_jax": ["data/*.json", "tools/pages/*.html",
+                                   "tools/drafting/*", "evaluators/*.json",
                                    "evaluators/prompt_sets/*.json"],
                   "data_pipelines": ["audit/*.html", "itemize/*.html",
                                      "itemize/lexicon/*.json",
