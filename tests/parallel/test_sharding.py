@@ -8,9 +8,10 @@ from jax.sharding import PartitionSpec as P
 import jax.numpy as jnp
 import pytest
 
-from configs import demo
+from configs import demo, eclip, fvlm
 from itemclip_jax import objectives
 from itemclip_jax.config import schema
+from itemclip_jax.interop import model_shapes
 from itemclip_jax.models.resnet import Resnet
 from itemclip_jax.models.swin import Swin
 from itemclip_jax.parallel import sharding
@@ -22,6 +23,10 @@ from tests.models import pictures
 CONFIGS = {  # by file of the written layout
     "golden_layout.txt": schema.from_config_dict(demo.get_config()),
     "golden_layout_pictures.txt": pictures.config(),
+    "golden_layout_fvlm.txt": schema.from_config_dict(
+        fvlm.get_config("phantom")),
+    "golden_layout_eclip.txt": schema.from_config_dict(
+        eclip.get_config("phantom")),
 }
 TOWERS = {
     "golden_layout_resnet.txt": Resnet(norm="frozen_batch"),
@@ -41,7 +46,7 @@ def _state():
 def _abstract_state(c: schema.Config):
   return jax.eval_shape(lambda: step.init_state(
       tiny.model(c), objectives.make(c), optimizer.make_optimizer(c, 10),
-      tiny.init_example(c), c.seed))
+      model_shapes.zeros(c), c.seed))
 
 
 def _abstract_params(file: str):
