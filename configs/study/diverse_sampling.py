@@ -74,7 +74,7 @@ def get_study() -> comparison.Study:
           "brain_on": Row(title="MRI, on", part="brain", changes=_ON,
                           against="brain_off"),
       },
-      budgets={"small": comparison.Budget(steps=600, seeds=(0,)),
+      budgets={"small": comparison.Budget(steps=400, seeds=(0,)),
                "full": comparison.Budget(steps=2400, seeds=(0, 1, 2))})
 
 

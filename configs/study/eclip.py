@@ -63,7 +63,7 @@ def get_study() -> comparison.Study:
           "eclip": row("eCLIP", experts),
           "continual": row("eCLIP^P", {**experts, **slower}, **on),
       },
-      budgets={"small": comparison.Budget(steps=700, seeds=(0,)),
+      budgets={"small": comparison.Budget(steps=500, seeds=(0,)),
                "full": comparison.Budget(steps=1250, seeds=(0, 1, 2))})
 
 

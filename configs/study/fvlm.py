@@ -60,7 +60,7 @@ def get_study() -> comparison.Study:
           "cot": own("+ FGA + CoT", _NO_FNCN | _COT, share=2.0),
           "all": own("+ FGA + FNCN + CoT", _COT, share=2.0),
       },
-      budgets={"small": comparison.Budget(steps=400, seeds=(0,)),
+      budgets={"small": comparison.Budget(steps=240, seeds=(0,)),
                "full": comparison.Budget(steps=1200, seeds=(0, 1, 2))})
 
 

@@ -52,7 +52,7 @@ def get_study() -> comparison.Study:
               published("MRI MLL x 100", "worst item, MLL",
                         38.56, 40.29, 39.43, 42.96, 42.46, 43.83)))},
       rows=_rows(),
-      budgets={"small": comparison.Budget(steps=600, seeds=(0,)),
+      budgets={"small": comparison.Budget(steps=400, seeds=(0,)),
                "full": comparison.Budget(steps=2400, seeds=(0, 1, 2))})
 
 

@@ -24,7 +24,7 @@ def get_study() -> comparison.Study:
       rows={"on": Row(title="normal check"),
             "off": Row(title="without", against="on",
                        changes={"loss.normal_check": False})},
-      budgets={"small": comparison.Budget(steps=600, seeds=(0, 1)),
+      budgets={"small": comparison.Budget(steps=400, seeds=(0, 1)),
                "full": comparison.Budget(steps=2400, seeds=(0, 1, 2))})
 
 

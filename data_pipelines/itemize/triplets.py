@@ -72,6 +72,7 @@ def _nearest(text: str, spans, mention, left: int, right: int, *,
 
 
 def _with_side(location: str | None, side: str | None) -> str | None:
-  if location is None or side is None or location.startswith(_SIDED):
+  if location is None or side is None or location == side or (
+      location.startswith(_SIDED)):
     return location
   return f"{side} {location}"
