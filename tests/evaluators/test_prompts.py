@@ -25,6 +25,7 @@ ASKED_OF = {
     "pub_brain_5_hlip": pub_brain_5, "pub_brain_5_gt_hlip": pub_brain_5,
     "rsicd": rsicd, "prospective_example": phantom_brain,
     "fvlm_ct_rate": ct_rate, "phantom_chest_organs": phantom_chest,
+    "phantom_chest_whole": phantom_chest,
     "medfilip_phantom": phantom_radiograph,
     "medfilip_phantom_category": phantom_radiograph,
     "medfilip_phantom_fg": phantom_radiograph,
