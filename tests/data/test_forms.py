@@ -72,3 +72,30 @@ def test_only_experts_rows_have_a_heatmap():
               np.random.default_rng(0))
   assert not made["expert"] and not made["heatmap"].any()
   assert made["heatmap"].shape == (48, 48)
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 9])
+def test_any_number_of_labels_has_one_shape(number):
+  """So nothing is compiled anew, however many labels a batch holds."""
+  text = {"form": "triplets", "max_items": 4}
+  names = ["nodule", "effusion", "edema", "hernia", "fracture", "cyst",
+           "lesion", "opacity", "emphysema"][:number]
+  make = _make(text=text, medfilip={"targets": "hard"})
+  made = make(_study(severity=[""] * number, location=["left"] * number,
+                     category=names), 1, np.random.default_rng(0))
+  assert made["item_mask"].sum() == min(number, 4)
+  shapes = {k: v.shape for k, v in made.items()}
+  assert shapes["item_tokens"][0] == shapes["item_category"][0] == 4
+  assert shapes["item_label"] == shapes["item_mask"] == (4,)
+
+
+def test_an_organ_without_voxels_changes_no_shape():
+  make = _make(text={"form": "organs", "max_items": 2}, joint={"organs": 2})
+  texts = {"organ_texts": ["Lung shows a nodule.", "Heart is large."],
+           "organ_normal": np.array([0, 1], np.uint8)}
+  both, one = np.zeros((2, 24, 48, 48), np.uint8)
+  both[:2], both[2:4], one[:2] = 1, 2, 1
+  shapes = [{k: v.shape for k, v in make(
+      _study(organ_mask=mask, **texts), 1, np.random.default_rng(0)).items()}
+            for mask in (both, one, np.zeros_like(one))]
+  assert shapes[0] == shapes[1] == shapes[2]
