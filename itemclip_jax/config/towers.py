@@ -128,7 +128,12 @@ class Vision:
 
   @property
   def grid(self) -> tuple[int, int, int]:
-    """Tokens of one series along depth, height and width."""
+    """Tokens of one series along depth, height and width.
+
+    Mixture tokens stand in a row: they have no place in the picture.
+    """
+    if self.mixture_tokens:
+      return (1, 1, self.mixture_tokens)
     return tuple(v // p for v, p in zip(self.volume_shape, self.patch))
 
 

@@ -138,6 +138,9 @@ def explain(checkpoint: pathlib.Path, study: pathlib.Path, out: pathlib.Path,
   print(f"Loading the model of {checkpoint} ...", flush=True)
   trained = trained_lib.load(checkpoint, make_mesh(1, 1, jax.devices()[:1]),
                              step)
+  if trained.config.vision.mixture_tokens:
+    raise UserError(f"The model of {checkpoint} attends to mixture tokens, "
+                    "which have no place in the picture; explain another one.")
   print(f"Reading {record_name or study} ...", flush=True)
   case = one_study.read(study, trained, record_name=record_name,
                         checkpoint=str(checkpoint))

@@ -163,6 +163,8 @@ class _Subject:
 
   def drawn(self, examples: list[Example]) -> list[dict[str, Any]]:
     """The arrays of every picture, in the order of the examples."""
+    if self._config.vision.mixture_tokens:   # what they see has no place
+      return []
     asked = {}
     for x in examples:
       asked.setdefault(x.row, []).append(x.text)

@@ -228,6 +228,28 @@ def test_pictures_are_measured_alike(scenes, measured):
   assert list((run / "figures").glob("attention_*.npz"))
 
 
+@pytest.mark.parametrize("vision, joint, drawn", [
+    ({}, {"pooling": "similarity"}, True), ({"mixture_tokens": 5}, {}, False)])
+def test_models_of_other_systems_answer_as_well(scenes, measured, vision,
+                                                joint, drawn):
+  """One text an image, and no item attention, or one over mixture tokens."""
+  raw = remote_sensing.get_config("smoke")
+  variants.shrink(raw)
+  raw.data.update(root=str(scenes), num_threads=2)
+  raw.vision.update(vision)
+  raw.joint.update(joint)
+  raw.text.update(vocab_size=512, form="report", max_items=1,
+                  diverse_max_merge=0)
+  raw.eval.update(evaluators=("zeroshot_auc", "item_overlap"), batch=4,
+                  min_positives=1)
+  run = measured(schema.from_config_dict(raw))
+  results = _results(run)
+  # All items are looked at, not one for the one text of training.
+  assert results["item_overlap/mams"]["value"] is not None
+  assert results["zeroshot_auc/mean_tcsim"]["value"] is not None
+  assert bool(list((run / "figures").glob("attention_*.npz"))) == drawn
+
+
 def test_an_evaluator_that_the_set_cannot_serve_is_told(benchmarks, measured):
   with pytest.raises(ValueError, match=(
       "segmentation needs lesion_mask.* leave it out of config.eval")):
