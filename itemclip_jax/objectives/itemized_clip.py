@@ -17,6 +17,7 @@ from itemclip_jax.losses import itemized, negatives
 from itemclip_jax.losses.multi_positive import multi_positive_sigmoid
 from itemclip_jax.models.item_attention import ItemAttention
 from itemclip_jax.models.layers import exact_zero_where
+from itemclip_jax.objectives import clip
 from itemclip_jax.ops import item_pairs
 
 
@@ -35,18 +36,8 @@ class Objective:
     return cls(config.loss, ItemAttention(joint.width, joint.num_heads,
                                           dtype=dtype))
 
-  def views(self, batch, *, step, rng):
-    """What the towers encode: the batch, once; padded examples are empty."""
-    del step, rng
-    if "example_mask" not in batch:
-      return (batch,)
-    real = batch["example_mask"][:, None, None, None, None]
-    return (batch | {"volume": exact_zero_where(real, batch["volume"])},)
-
-  def init_extra(self, make):
-    """No state beyond the model."""
-    del make
-    return {}
+  views = clip.Objective.views
+  init_extra = clip.Objective.init_extra
 
   def loss(self, outputs, params, batch, *, step, rng):
     """Returns the float32 scalar and its parts; draws from `rng` and `step`.
