@@ -17,6 +17,10 @@ def _base():
   Equal steps and tuning: else the rate would be compared, too.
   """
   config = eclip.get_config("clip,phantom")
+  # Sentences, not whole reports: else a score tells how many findings a study
+  # has (docs/study.md, objectives) before it tells which.
+  config.text.form = "sentence"
+  config.text.max_tokens = 32
   config.eval.checkpoint = "latest"
   config.eval.evaluators = ("zeroshot_auc", "retrieval")
   config.eval.untrained = False
