@@ -5,7 +5,8 @@
 with the zero slot of `ops.attention`. It has no parameters and the methods of
 `item_attention.ItemAttention`, so everything that asks where a text looks asks
 CLIP and its like in the same way. Comparing texts with the projected tokens of
-a contrastive model goes back to Zhou et al. 2022, https://arxiv.org/abs/2112.01071.
+a contrastive model goes back to Zhou et al. 2022,
+https://arxiv.org/abs/2112.01071.
 """
 
 import flax.linen as nn

@@ -1,7 +1,7 @@
 """Asks a trained model about one study: is it there, and where?
 
-One study of any kind that the model was trained on (`tools.study_files.one_study`
-says which files) and one or more sentences:
+One study of any kind that the model was trained on
+(`tools.study_files.one_study` says which files) and one or more sentences:
 
     python -m itemclip_jax.tools.explain --checkpoint=runs/demo \\
         --study=runs/demo/data/raw/test/test-00003 --out=runs/explain \\

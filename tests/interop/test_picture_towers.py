@@ -18,7 +18,8 @@ from tests.parity.compile import jit
 COMMON = {"series_embedding": "none", "study_blocks": (), "num_heads": 2,
           "drop_path": 0.0, "volume_shape": (3, 32, 32)}
 RESNET = schema.Vision(tower="resnet", patch=(3, 8, 8), stages=(2, 1), width=8,
-                       norm="frozen_batch", **COMMON)
+                       norm="frozen_batch", pretrained="resnet.pth",
+                       **COMMON)
 SWIN = schema.Vision(tower="swin", patch=(3, 8, 8), stages=(2, 2), width=8,
                      window=3, **COMMON)
 VIT = schema.Vision(tower="vit", family="imagenet", patch=(3, 8, 8), width=8,

@@ -116,7 +116,7 @@ def inputs(study: Study, config: schema.Config
 
 
 def read_raw(path: pathlib.Path, contract: record.Contract) -> Study:
-  """Reads a study of raw files, laid out as tools/study_files/raw/files.py says.
+  """Reads a study of raw files, laid out as `raw/files.py` beside it says.
 
   MRI series come in the order of their names, others in that of a build.
 
