@@ -143,7 +143,7 @@ class DualEncoder(nn.Module):
     items = items.reshape(B, K, -1)
     if self.is_initializing():
       self.item_attention(items, tokens, out.token_mask)
-    if self.config.joint.organs:
+    if self.config.joint.organs and "organ_mask" in batch:
       pooled = self._pool_organs(out, batch["organ_mask"], train)
       more |= {"organs": pooled.vectors, "organ_intact": pooled.intact}
     return Outputs(image=image, tokens=tokens, token_mask=out.token_mask,

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from itemclip_jax.interop import model_shapes
 from itemclip_jax.models.dual_encoder import DualEncoder
 from itemclip_jax.ops.intensity import RGB, standardise
 from tests import tiny
@@ -107,3 +108,13 @@ def test_pictures_have_towers_of_their_own():
     assert np.abs(kernel).max() > 2.5 * width ** -0.5
     np.testing.assert_allclose(  # five standard errors
         kernel.std(), width ** -0.5, rtol=5 / np.sqrt(2 * kernel.size))
+
+
+def test_a_model_of_organs_serves_objectives_that_have_none(batch):
+  """CLIP on fVLM's tower: validation hands over only what CLIP requires."""
+  c = tiny.config(joint={"organs": 3})
+  zeros, model = model_shapes.zeros(c), tiny.model(c)
+  params = jax.jit(model.init)(jax.random.key(0), zeros)["params"]
+  assert "organ_pool" in params
+  out = jax.eval_shape(lambda: model.apply({"params": params}, batch))
+  assert out.organs is None and out.image.shape == (2, c.joint.width)
