@@ -96,7 +96,9 @@ class MakeExample:
                          flip_rate=config.data.flip_rate, air=self.air)
     if study["volume"].shape[1:] == shape:
       return {}
-    return _cut_or_padded(study, shape, self.air, rng)
+    offset = None if rng is None else volume.random_offset(
+        study["volume"].shape[1:], shape, rng)
+    return organs.moved(study, shape, offset, air=self.air)
 
   def _slots(self, study, rng) -> items.Slots:
     """The texts that `text.form` makes of a study."""
@@ -148,33 +150,6 @@ def _picture_as_volume(
   mask = image.centre_crop_mask(mask, size)
   return out | {"lesion_mask": np.broadcast_to(mask, volume.shape),
                 "item_visible": (study["item_finding"] >= 0)[:, None]}
-
-
-def _cut_or_padded(
-    study: dict,
-    shape: tuple[int, int, int],       # D, H, W of the model
-    air: float,
-    rng: np.random.Generator | None,   # None: the middle
-) -> dict[str, np.ndarray]:
-  """Moves all series of a study, and what lies on them, alike."""
-  have = study["volume"].shape[1:]
-  offset = None if rng is None else volume.random_offset(have, shape, rng)
-
-  def fitted(stack, fill):
-    return [volume.fit(volume.Volume(voxels, affine), shape, offset=offset,
-                       fill=fill)
-            for voxels, affine in zip(stack, study["affine"])]
-
-  series = fitted(study["volume"], air)
-  moved = {"volume": np.stack([s.voxels for s in series]),
-           "affine": np.stack([s.affine for s in series]).astype(np.float32)}
-  if study.get("lesion_mask", moved["volume"][:0]).size:
-    moved["lesion_mask"] = np.stack(
-        [mask.voxels for mask in fitted(study["lesion_mask"], 0)])
-  if "organ_mask" in study:
-    (mask,) = fitted(study["organ_mask"][None], 0)
-    moved["organ_mask"] = mask.voxels
-  return moved
 
 
 def _name_codes(name: str, length: int) -> np.ndarray:

@@ -26,17 +26,11 @@ from itemclip_jax.models.vit import Vit
 from itemclip_jax.models.vit3d import Vit3d
 
 
-def _clip_proj_init(width: int):
-  return nn.initializers.normal(width ** -0.5)
-
-
-# Tower -> initialiser of its projection, given the tower's width.
-_PROJ_INIT = {"hlip": lambda _: nn.initializers.lecun_normal(),
-              "bert": lambda _: nn.initializers.lecun_normal(),
-              "vit": _clip_proj_init, "clip": _clip_proj_init,
-              "vit3d": lambda _: nn.initializers.lecun_normal(),
-              "resnet": lambda _: nn.initializers.lecun_normal(),
-              "swin": lambda _: nn.initializers.lecun_normal()}
+def _proj_init(tower: schema.Vision | schema.Text):
+  """Initialiser of a tower's projection; the open_clip family has its own."""
+  if tower.tower in ("vit", "clip"):
+    return nn.initializers.normal(tower.width ** -0.5)
+  return nn.initializers.lecun_normal()
 
 
 @flax.struct.dataclass
@@ -89,8 +83,8 @@ class DualEncoder(nn.Module):
           c.joint.organ_heads, c.joint.organ_dropout, self.dtype)
     project = lambda init: nn.Dense(c.joint.width, use_bias=False,
                                     dtype=self.dtype, kernel_init=init)
-    self.vision_proj = project(_PROJ_INIT[c.vision.tower](c.vision.width))
-    self.text_proj = project(_PROJ_INIT[c.text.tower](c.text.width))
+    self.vision_proj = project(_proj_init(c.vision))
+    self.text_proj = project(_proj_init(c.text))
     constant = nn.initializers.constant
     self.log_scale = self.param("logit_scale",
                                 constant(c.loss.init_logit_scale), ())

@@ -49,9 +49,7 @@ class Objective:
   def loss(self, outputs, params, batch, *, step, rng):
     """Returns the float32 scalar and its parts; draws from `rng` and `step`."""
     (out,) = outputs
-    real = jnp.asarray(batch["item_mask"])
-    if "example_mask" in batch:
-      real = real & batch["example_mask"][:, None]
+    real = real_items(batch)
     terms = self.terms(without_padding(out, real), real, params, batch,
                        jax.random.fold_in(rng, step))
     total = self.total(terms)
@@ -90,6 +88,14 @@ def softmax_contrast(
   logits = logit_scale * jnp.einsum("be,ce->bc", unit(image), unit(text))
   nll = symmetric_nll(logits, mask, targets)
   return nll.sum() / num_real(mask)
+
+
+def real_items(batch: dict) -> jax.Array:
+  """[B, K] bool, False for padded slots and for padded examples."""
+  real = jnp.asarray(batch["item_mask"])
+  if "example_mask" not in batch:
+    return real
+  return real & batch["example_mask"][:, None]
 
 
 def num_real(mask: jax.Array) -> jax.Array:

@@ -65,9 +65,7 @@ class Objective(clip.Objective):
 
   def loss(self, outputs, params, batch, *, step, rng):
     """Returns the float32 scalar and its parts."""
-    real = batch["item_mask"]
-    if "example_mask" in batch:
-      real &= batch["example_mask"][:, None]
+    real = clip.real_items(batch)
     outs = [clip.without_padding(out, real) for out in outputs]
     twice = lambda x: jnp.concatenate([x, x])
     masked = self.settings.duplicate_text == "masked"

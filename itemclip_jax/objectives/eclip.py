@@ -78,9 +78,7 @@ class Objective(clip.Objective):
   def loss(self, outputs, params, batch, *, step, rng):
     """Returns the float32 scalar and its parts; draws from `rng` and `step`."""
     (out,) = outputs
-    s, real = self.settings, batch["item_mask"]
-    if "example_mask" in batch:
-      real &= batch["example_mask"][:, None]
+    s, real = self.settings, clip.real_items(batch)
     out = clip.without_padding(out, real)
     expert = batch.get("expert", jnp.zeros(len(real), bool))
     chance = probability(step, self.total_steps, s)

@@ -58,3 +58,11 @@ def test_m3_adds_its_parts_to_clip():
   np.testing.assert_allclose(metrics["loss/clip"],
                              run(clip.Objective(), x, p)[0], rtol=1e-6)
   assert "loss/uni" not in run(m3_mix.Objective(systems.Eclip()), x, p)[1]
+
+
+def test_what_is_real_is_told_without_touching_the_batch():
+  mask = np.array([[True, False], [True, True]])
+  x = {"item_mask": mask.copy(), "example_mask": np.array([True, False])}
+  assert clip.real_items(x).tolist() == [[True, False], [False, False]]
+  np.testing.assert_array_equal(x["item_mask"], mask)
+  assert clip.real_items({"item_mask": mask}).tolist() == mask.tolist()
