@@ -34,6 +34,10 @@ _OPTIONS = (
     flags.DEFINE_list("spacing", None, "Stored voxel D,H,W in millimetres: "
                       "9,5,5 unless given. (phantom_chest)"),
     flags.DEFINE_string(
+        "normal_texts", None, "What is said of normal organs: default, one "
+        "sentence an organ, unless given, or varied, as in reports. "
+        "(phantom_chest)"),
+    flags.DEFINE_string(
         "organ_masks", None, "Folder of segmentations, <study>.nii.gz or a "
         "folder a study; records then hold organs. (ct_rate)"),
     flags.DEFINE_list(

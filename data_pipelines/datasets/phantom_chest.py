@@ -15,7 +15,8 @@ Beside a scan lie `organs.nii.gz` (values: chest_anatomy.LABEL) and
 `lesions.nii.gz` (k + 1 where item k of the report is); `entry.json` in the
 patient's folder tells all findings with their places. A subject depends on
 (seed, split, number) only. Records also hold organs, grouped, and what is said
-of each (`phantom/chest_organs.py`).
+of each (`phantom/chest_organs.py`); with `normal_texts="varied"` normal ones
+are described in many words (`phantom/chest_normal.py`).
 """
 
 import csv
@@ -73,9 +74,13 @@ class Dataset(Embedded):
   num_valid: int = 64
   num_test: int = 400
   spacing: tuple[float, float, float] = SPACING_MM   # D, H, W, mm
+  normal_texts: str = "default"   # of chest_organs.NORMAL_TEXTS
 
   def __post_init__(self):
     super().__post_init__()
+    if self.normal_texts not in chest_organs.NORMAL_TEXTS:
+      raise PrepareError(f"--normal_texts={self.normal_texts} is none of "
+                         f"{', '.join(chest_organs.NORMAL_TEXTS)}; choose one.")
     if min(self.shape) < 1:
       raise PrepareError(f"--spacing={self.spacing} leaves {self.shape} voxels "
                          "of a chest; ask for a finer one.")
@@ -111,12 +116,14 @@ class Dataset(Embedded):
     return raw
 
   def contract(self) -> record.Contract:
+    recipe = dataclasses.asdict(self) | {"version": VERSION}
+    if self.normal_texts == "default":
+      del recipe["normal_texts"]  # as sets built before there was a choice
     return record.Contract(
         modality="CT", dtype="int16", intensity="Hounsfield units",
         window=volume_lib.CHEST_WINDOW, orientation=ct.ORIENTATION,
         resize=None, shape=self.shape, spacing_mm=self.spacing,
-        dataset="phantom_chest", records=scans.RECORDS,
-        recipe=dataclasses.asdict(self) | {"version": VERSION})
+        dataset="phantom_chest", records=scans.RECORDS, recipe=recipe)
 
   def findings(self, raw: pathlib.Path) -> dict[str, dict[str, Any]]:
     del raw
@@ -141,7 +148,9 @@ class Dataset(Embedded):
         file=file.as_posix(), metadata=entry["metadata"], spacing=self.spacing,
         truth=tuple((found["item"], columns.index(found["finding"]))
                     for found in entry["findings"]),
-        organs=chest_organs.describe(entry["report"], entry["findings"]))
+        organs=chest_organs.describe(
+            entry["report"], entry["findings"],
+            normal_texts=self.normal_texts, key=job.key))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +160,11 @@ class Job:
   seed: int
   split: str
   number: int
+
+  @property
+  def key(self) -> tuple[int, int, int]:
+    """What the subject is drawn from."""
+    return self.seed, zlib.crc32(self.split.encode()), self.number
 
   @property
   def patient(self) -> str:
@@ -169,8 +183,7 @@ def write_subject(job: Job) -> dict[str, Any]:
 
 
 def _synthesise(job: Job, folder: pathlib.Path) -> dict[str, Any]:
-  rng = np.random.default_rng(
-      [job.seed, zlib.crc32(job.split.encode()), job.number])
+  rng = np.random.default_rng(job.key)
   number = 0 if rng.random() < NORMAL_RATE else rng.choice(
       NUM_FINDINGS[0], p=NUM_FINDINGS[1])
   found = chest_findings.draw_findings(rng, number)

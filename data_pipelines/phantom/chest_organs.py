@@ -12,6 +12,7 @@ from typing import Any
 
 from data_pipelines.organs import grouping
 from data_pipelines.organs import texts
+from data_pipelines.phantom import chest_normal
 
 GROUPING = grouping.grouping("phantom_chest")
 
@@ -25,14 +26,25 @@ ORGAN = {
 }
 
 
+# How normal organs are told of: by the default sentence, or by chest_normal.py.
+NORMAL_TEXTS = ("default", "varied")
+
+
 def describe(
     items: Sequence[str],
     findings: Sequence[dict[str, Any]],   # of entry.json
+    *,
+    normal_texts: str,                    # of NORMAL_TEXTS
+    key: Sequence[int],                   # that the subject is drawn from
 ) -> texts.Texts:
   """The items that tell of each organ, in order; the others are normal."""
   about = {organ: set() for organ in GROUPING.names}
   for found in findings:
     kind = found["finding"].partition(",")[0]
     about[ORGAN[kind]].add(found["item"])
-  return {organ: texts.told(organ, " ".join(items[k] for k in sorted(own)))
+  said = {organ: texts.told(organ, " ".join(items[k] for k in sorted(own)))
           for organ, own in about.items()}
+  if normal_texts == "default":
+    return said
+  return {organ: texts.OrganText(chest_normal.describe(key, organ), True)
+          if one.normal else one for organ, one in said.items()}

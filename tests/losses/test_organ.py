@@ -209,3 +209,18 @@ def test_a_model_that_agrees_with_its_peer_only_feels_the_hard_targets():
   x = features()
   grad = jax.grad(lambda v: total(v, *x[1:], peer=x[:2], alpha=0.0))(x[0])
   np.testing.assert_allclose(grad, 0.0, atol=1e-6)
+
+
+def test_normal_pairs_matter_only_where_normal_texts_differ():
+  # Texts that say the same in the same words: whichever is the positive one,
+  # all of them together pull as much.
+  image, text, normal, texts, present = features()
+  alike = np.where(normal[..., None], text[:1], text)
+
+  def change(text):
+    gradient = lambda pairs: jax.grad(lambda image: total(
+        image, text, normal, texts, present, organs="all", normal_pairs=pairs,
+        equal_texts="different"))(image)
+    return np.abs(gradient("same") - gradient("different")).max()
+
+  assert change(alike) < 1e-5 < 0.1 < change(text)
