@@ -65,6 +65,7 @@ import tqdm
 from data_pipelines import datasets
 from data_pipelines import errors
 from data_pipelines import options
+from data_pipelines import shards
 from data_pipelines.files import write_json
 from data_pipelines.parallel import LOCAL, Workers
 from itemclip_jax.data import record
@@ -80,6 +81,10 @@ _RUNNER = flags.DEFINE_string(
     "Beam such as direct or FlinkRunner; the result is the same for any.")
 _RUNNER_OPTIONS = flags.DEFINE_list(
     "runner_options", [], "name=value,... of the Beam runner.")
+_COMPRESSION = flags.DEFINE_enum(
+    "compression", "none", list(shards.COMPRESSION), "Of the finished records: "
+    "none is read three times as fast by one core; zstd takes some 60 % of the "
+    "space of a CT and far less of phantoms. The voxels are the same.")
 
 
 def main(argv):
@@ -89,14 +94,16 @@ def main(argv):
   try:
     dataset = datasets.make(_DATASET.value, **options.given())
     build(dataset, pathlib.Path(_OUT.value), num_workers=_WORKERS.value,
-          runner=_RUNNER.value, runner_options=_RUNNER_OPTIONS.value)
+          runner=_RUNNER.value, runner_options=_RUNNER_OPTIONS.value,
+          compression=_COMPRESSION.value)
   except errors.PrepareError as error:
     print(error, file=sys.stderr)
     sys.exit(2)
 
 
 def build(dataset, out: pathlib.Path, *, num_workers: int,
-          runner: str = LOCAL, runner_options: Sequence[str] = ()):
+          runner: str = LOCAL, runner_options: Sequence[str] = (),
+          compression: str = "none"):
   """Builds `dataset` in `out`, or finds that it is there already."""
   if _is_built(dataset, out):
     print(f"{out} is built already; using it.")
@@ -111,7 +118,7 @@ def build(dataset, out: pathlib.Path, *, num_workers: int,
                  runner_options=runner_options) as workers:
       raw = dataset.fetch(out, workers)
       write_json(out / "findings.json", dataset.findings(raw), indent=1)
-      _write_records(dataset, raw, out, workers)
+      _write_records(dataset, raw, out, workers, compression)
     shutil.rmtree(conformed, ignore_errors=True)  # all of it is in the shards
     _write_index(out)  # last: its presence says that the set is complete
   except Exception as error:
@@ -148,7 +155,8 @@ def _holds_data(out: pathlib.Path) -> bool:
              and "incomplete." not in str(path.relative_to(out)))
 
 
-def _write_records(dataset, raw, out: pathlib.Path, workers: Workers):
+def _write_records(dataset, raw, out: pathlib.Path, workers: Workers,
+                   compression: str):
   """Runs the TFDS builder; what an interrupted run left of it is deleted."""
   tfds.disable_progress_bar()  # ours knows the totals
   if (out / dataset.contract().records).exists():
@@ -159,26 +167,10 @@ def _write_records(dataset, raw, out: pathlib.Path, workers: Workers):
     builder = dataset.builder(
         raw, out, workers, lambda line: log.write(json.dumps(line) + "\n"))
     # TFDS talks of downloads, hence the redirection.
-    with _fixed_order(), contextlib.redirect_stdout(io.StringIO()):
+    with (shards.written(compression),
+          contextlib.redirect_stdout(io.StringIO())):
       builder.download_and_prepare()
   shutil.rmtree(out / "downloads", ignore_errors=True)  # TFDS's, and empty
-
-
-@contextlib.contextmanager
-def _fixed_order():
-  """Within it, TFDS writes the features of a record sorted by their names.
-
-  A record is a protobuf map, whose order is drawn anew in every process unless
-  asked for: two builds of one set would differ.
-  """
-  cls = tfds.core.example_serializer.ExampleSerializer
-  drawn = cls.serialize_example
-  cls.serialize_example = lambda self, example: self.get_tf_example(
-      example).SerializeToString(deterministic=True)
-  try:
-    yield
-  finally:
-    cls.serialize_example = drawn
 
 
 def _write_index(out: pathlib.Path):

@@ -61,7 +61,7 @@ class MakeExample:
     length = self.config.vision.name_length
     slots = self._slots(study, rng)
     example = {
-        "volume": _pad(study["volume"][order], num_series),
+        "volume": _chosen(study["volume"], order, num_series),
         "series_mask": np.arange(num_series) < len(order),
         "series_names": _pad(np.stack([
             _name_codes(study["series_names"][i], length)
@@ -176,6 +176,17 @@ def _truth(study, order, source, num_series) -> dict[str, np.ndarray]:
       "item_finding": finding.astype(np.int32),
       "item_visible": _pad((visible & real[:, None]).T, num_series).T,
   }
+
+
+def _chosen(x: np.ndarray, order: np.ndarray, rows: int) -> np.ndarray:
+  """Rows `order` of x, then zeros; x itself where that is all of it."""
+  if np.array_equal(order, np.arange(len(x))) and len(x) == rows:
+    return x
+  out = np.empty((rows, *x.shape[1:]), x.dtype)
+  for i, row in enumerate(order):   # x[order] would be one more copy
+    out[i] = x[row]
+  out[len(order):] = 0
+  return out
 
 
 def _pad(x: np.ndarray, rows: int) -> np.ndarray:

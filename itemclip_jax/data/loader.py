@@ -13,8 +13,10 @@ them than rows they are repeated, and each row draws for itself. Or
 the same draws, and what is left over is no real example.
 """
 
+from collections.abc import Iterator
 import dataclasses
 import functools
+import itertools
 from typing import Literal, NamedTuple
 
 import grain
@@ -204,7 +206,7 @@ def train_loader(
     process: int = 0,
     num_processes: int = 1,
     first_step: int = 0,
-) -> grain.DatasetIterator:
+) -> Iterator[dict[str, np.ndarray]]:
   """Returns the iterator over this process's batches from `first_step` on."""
   config = make_example.config
   batches = batches_of(split, config)
@@ -258,8 +260,41 @@ def eval_batches(
   yield from _batched(examples, rows, config)
 
 
-def _batched(examples: grain.MapDataset, size: int, config: schema.Config):
-  """Threads make examples ahead; `data.prefetch` of them are in memory."""
-  return iter(examples.to_iter_dataset(grain.ReadOptions(
+def _batched(examples: grain.MapDataset, size: int, config: schema.Config
+             ) -> Iterator[dict[str, np.ndarray]]:
+  """Threads make examples ahead; `data.prefetch` of them are in memory.
+
+  Each is copied to its row as it comes: of a batch of volumes there are never
+  both the batch and its examples.
+  """
+  ahead = iter(examples.to_iter_dataset(grain.ReadOptions(
       num_threads=config.data.num_threads,
-      prefetch_buffer_size=config.data.prefetch)).batch(size))
+      prefetch_buffer_size=config.data.prefetch)))
+  for first in ahead:
+    yield _joined(itertools.chain([first], itertools.islice(ahead, size - 1)),
+                  size)
+
+
+def _joined(examples: Iterator[dict[str, np.ndarray]], size: int
+            ) -> dict[str, np.ndarray]:
+  """Stacks `size` examples, holding one of them at a time.
+
+  Raises:
+    UserError: they do not hold the same arrays.
+  """
+  batch, scalars = {}, {}
+  for row, example in enumerate(examples):
+    if not row:
+      scalars = {k: [] for k, v in example.items() if not np.ndim(v)}
+      batch = {k: np.empty((size, *v.shape), v.dtype)
+               for k, v in example.items() if k not in scalars}
+    if odd := example.keys() ^ (batch.keys() | scalars.keys()):
+      raise UserError(f"Some studies of a batch have {', '.join(sorted(odd))} "
+                      "and some have not; build the set again with all or "
+                      "none of it.")
+    for name, value in example.items():
+      if name in scalars:     # texts among them: the longest one says the type
+        scalars[name].append(value)
+      else:                   # not an assignment: shapes and types must agree
+        np.stack([value], out=batch[name][row:row + 1], casting="no")
+  return batch | {k: np.stack(v) for k, v in scalars.items()}

@@ -105,7 +105,7 @@ def moved(
             for voxels, affine in zip(stack, study["affine"])]
 
   series = fitted(study["volume"], air)
-  out = {"volume": np.stack([s.voxels for s in series]),
+  out = {"volume": _stacked([s.voxels for s in series]),
          "affine": np.stack([s.affine for s in series]).astype(np.float32)}
   if "organ_mask" in study:
     (organs,) = fitted(study["organ_mask"][None], 0)
@@ -114,6 +114,11 @@ def moved(
     out["lesion_mask"] = np.stack(
         [mask.voxels for mask in fitted(study["lesion_mask"], 0)])
   return out
+
+
+def _stacked(series: list[np.ndarray]) -> np.ndarray:
+  """[S, ...]; a single one stays where it is, its batch will copy it."""
+  return series[0][None] if len(series) == 1 else np.stack(series)
 
 
 def _drawn(organ_mask: np.ndarray, rng) -> np.ndarray | None:

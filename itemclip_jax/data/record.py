@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 import tqdm
 
+from itemclip_jax.data import serialized, shard
 from itemclip_jax.data.contract import Contract
 from itemclip_jax.errors import UserError, read_json
 
@@ -35,6 +36,9 @@ OPTIONAL_INDEX = ("expert",)  # an expert looked at it: it has a heatmap
 
 # Features that only evaluation reads.
 GROUND_TRUTH = ("lesion_mask", "item_visible", "item_finding")
+
+# Features as large as the study; they are views of its record, read-only.
+_VOXELS = ("volume", "lesion_mask", "organ_mask")
 
 _REBUILD = "Delete the set and build it again with data_pipelines.prepare."
 _TEXTS = {"study_id", "patient_id", "series_names", "orientation", "source",
@@ -127,12 +131,15 @@ class Source:
     self._folder = pathlib.Path(folder)
     builder = tfds.builder_from_directory(folder)
     # TFDS's own partial decoding needs TensorFlow; a smaller dict does not.
-    self._features = tfds.features.FeaturesDict({
+    self._parse = serialized.Parser(tfds.features.FeaturesDict({
         name: feature for name, feature in builder.info.features.items()
         if (not only or name in only)
-        and (ground_truth or name not in GROUND_TRUTH)})
-    self._source = builder.as_data_source(
-        split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        and (ground_truth or name not in GROUND_TRUTH)}), views=_VOXELS)
+    self._source = shard.Records(
+        builder.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES),
+        [(f.filename, f.skip, f.take)
+         for f in builder.info.splits[split].file_instructions])
     self._where = f"split {split!r} of {folder}"
     with self._readable("The shards"):
       self._size = len(self._source)
@@ -158,7 +165,7 @@ class Source:
     if not 0 <= index < len(self):
       raise IndexError(f"Record {index} of {len(self)}.")
     with self._readable(f"Record {index}"):
-      study = self._features.deserialize_example_np(self._source[index])
+      study = self._parse(self._source[index])
     for name in study.keys() & _TEXTS:
       study[name] = _decoded(study[name])
     if {"lesion_mask", "volume"} <= study.keys():

@@ -1,6 +1,7 @@
 """Batches are a pure function of the step, whoever loads them."""
 
 import collections
+import tracemalloc
 
 from hypothesis import given, settings, strategies as st
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from itemclip_jax.data import loader, record, tokens
 from itemclip_jax.data.example import MakeExample
+from itemclip_jax.errors import UserError
 from tests import tiny
 
 COUNTS = st.lists(st.integers(1, 9), min_size=4, max_size=40)
@@ -199,3 +201,41 @@ def test_evaluation_draws_nothing_and_brings_the_ground_truth(tiny_set, make):
                                   study["item_visible"][:K])
     assert not x["item_visible"][i, :, S:].any()
     assert (x["item_finding"][i, K:] == -1).all()
+
+
+@pytest.mark.parametrize("shape", [(24, 64, 64), (48, 128, 64)])
+@pytest.mark.parametrize("prefetch", [1, 6])
+def test_memory_is_that_of_what_is_ahead(make, shape, prefetch):
+  class Studies:
+    """60 studies of one series, each made when it is asked for."""
+    index = {"num_series": np.ones(60, int), "expert": np.zeros(60, bool)}
+
+    def study(self, number):
+      return {"study_id": str(number), "series_names": ["AX_T1"],
+              "volume": np.full((1, *shape), number, np.uint8),
+              "items": ["Mass."], "normal": False}
+
+  example = make(data={"num_threads": 1, "prefetch": prefetch, "max_series": 1},
+                 train={"global_batch": 4}, vision={"volume_shape": shape})
+  size = int(np.prod(shape))
+  batches = loader.train_loader(Studies(), example, steps=15)
+  tracemalloc.start()
+  for _ in batches:
+    pass
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  # Ahead, being made, on its way to the batch; this batch and the last one.
+  assert peak < (prefetch + 3) * size + 2 * 4 * size + 300_000
+
+
+def test_studies_of_a_batch_that_differ_are_told():
+  rows = [{"x": np.zeros(3)}, {"x": np.zeros(3), "heatmap": np.zeros(3)}]
+  with pytest.raises(UserError, match="have heatmap and some have not; build"):
+    loader._joined(iter(rows), 2)
+
+
+def test_arrays_that_do_not_fit_are_no_batch():
+  for other in (np.zeros((1, 3)), np.zeros((2, 1)), np.zeros((2, 3), int)):
+    rows = [{"x": np.zeros((2, 3))}, {"x": other}]
+    with pytest.raises((ValueError, TypeError)):
+      loader._joined(iter(rows), 2)
