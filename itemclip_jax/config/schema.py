@@ -114,6 +114,9 @@ class Optimizer:
 class Train:
   """How long, how much at once, and how often state is kept."""
   global_batch: int = 256
+  # Towers see so many parts of a batch one after another; the loss sees it
+  # whole. Takes less memory and one more forward pass.
+  micro_batches: int = 1
   epochs: float = 24.0             # used when steps is 0
   steps: int = 0                   # total; 0 = epochs * examples_per_epoch
   examples_per_epoch: int = 0      # 0 = size of the split (RSICD: 10 240)
@@ -125,7 +128,8 @@ class Train:
   start_from: str = ""             # run or release to start from; "" = none
 
   def __post_init__(self):
-    positive("train", global_batch=self.global_batch, epochs=self.epochs,
+    positive("train", global_batch=self.global_batch,
+              micro_batches=self.micro_batches, epochs=self.epochs,
               log_every=self.log_every, save_every=self.save_every,
               keep=self.keep)
     if self.steps < 0 or self.warmup_steps < 0:
@@ -164,6 +168,9 @@ class Config:
   seed: int = 0
   objective: str = "itemized_clip"  # a module name under objectives/
   dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bf16 off CPU
+  # How towers compute attention, see ops/attention.py; auto suits the device.
+  attention: Literal["auto", "xla", "chunked", "fused", "splash",
+                     "cudnn"] = "auto"
   data: Data = Data()
   vision: Vision = Vision()
   text: Text = Text()
@@ -182,6 +189,10 @@ class Config:
     if self.train.global_batch % self.loss.groups:
       raise UserError(f"loss.groups={self.loss.groups} does not divide "
                       f"train.global_batch={self.train.global_batch}.")
+    if self.batch_rows % self.train.micro_batches:
+      raise UserError(
+          f"train.micro_batches={self.train.micro_batches} does not divide the "
+          f"{self.batch_rows} rows of a batch.")
     if self.eval.threshold_split == self.data.test_split:
       raise UserError(f"eval.threshold_split={self.eval.threshold_split!r} is "
                       "the split that is measured; choose thresholds on "

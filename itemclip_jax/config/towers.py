@@ -6,8 +6,22 @@ from typing import Literal
 from itemclip_jax.config.build import positive, rate
 from itemclip_jax.errors import UserError
 
+# Activations of a block that `keeps` may name: projections, what attention
+# pooled (and its normaliser), the hidden layer of the MLP before its GELU.
+ACTIVATIONS = ("query", "key", "value", "attention", "hidden")
 MAX_ORDER = 40  # series that the published order embedding can tell apart
 PICTURES = ("vit", "resnet", "swin")  # towers that read pictures
+
+
+def check_keeps(section: str, tower: "Vision | Text"):
+  """Raises unless `remat_keeps` names activations, and something drops them."""
+  if unknown := set(tower.remat_keeps) - set(ACTIVATIONS):
+    raise UserError(f"{section}.remat_keeps names {sorted(unknown)}; use some "
+                    f"of {ACTIVATIONS}.")
+  if tower.remat_keeps and tower.remat == "none":
+    raise UserError(f"{section}.remat_keeps={tower.remat_keeps}, but {section}."
+                    "remat='none' keeps all; set remat='block' or leave it "
+                    "empty.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +56,11 @@ class Vision:
   heatmap_processor: Literal["attention", "mask", "cnn"] = "attention"
   dropout: float = 0.0             # vit3d
   drop_path: float = 0.2
+  # block: its activations are computed again in the backward pass, but those
+  # of ACTIVATIONS that remat_keeps names.
   remat: Literal["none", "block"] = "none"
+  remat_keeps: tuple[str, ...] = ()
+  scan: bool = False               # hlip: compile repeated blocks once, loop
   # To start from; "" = none. hlip, vit3d: file of a 2-D MAE; else a file or
   # folder that interop/picture_towers.py reads.
   pretrained: str = ""
@@ -75,6 +93,7 @@ class Vision:
       self._check_one_series()
     if self.tower in PICTURES:
       self._check_picture()
+    check_keeps("vision", self)
     self._check_own()
 
   def _check_one_series(self):
@@ -103,7 +122,9 @@ class Vision:
     for name, towers, rest in (
         ("family", ("vit",), "clip"), ("class_tokens", ("hlip", "vit"), 1),
         ("mixture_tokens", ("vit",), 0), ("norm", ("resnet",), "group"),
-        ("window", ("swin",), 7), ("levels", ("vit3d",), ()),
+        ("window", ("swin",), 7), ("scan", ("hlip",), False),
+        ("remat_keeps", ("hlip",), ()),
+        ("levels", ("vit3d",), ()),
         ("dropout", ("vit3d",), 0.0), ("heatmap_width", PICTURES, 0)):
       if self.tower not in towers and getattr(self, name) != rest:
         raise UserError(
@@ -166,6 +187,10 @@ class Text:
   diverse_count: Literal["to_items", "to_max"] = "to_items"  # of items joined
   diverse_quirk: bool = False      # neighbours never reach the last item
   padding: str = "Placeholder"     # text of empty slots
+  # As in vision; bert, and remat in the loop only.
+  remat: Literal["none", "block"] = "none"
+  remat_keeps: tuple[str, ...] = ()
+  scan: bool = False
 
   def __post_init__(self):
     positive("text", max_items=self.max_items, max_tokens=self.max_tokens,
@@ -176,6 +201,12 @@ class Text:
     if self.width % self.num_heads:
       raise UserError(f"text.num_heads={self.num_heads} does not divide "
                       f"text.width={self.width}.")
+    check_keeps("text", self)
+    if (self.scan and self.tower != "bert") or (
+        self.remat == "block" and not self.scan):
+      raise UserError(
+          f"text.scan={self.scan} and text.remat={self.remat!r} of text.tower="
+          f"{self.tower!r}; the loop is bert's, and remat='block' wants it.")
     if self.tower == "clip" and self.dropout:
       raise UserError(f"text.dropout={self.dropout}, but text.tower='clip' has "
                       "no dropout; set it to 0.")

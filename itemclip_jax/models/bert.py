@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from itemclip_jax.models import repeated
 from itemclip_jax.models.layers import Mlp, SelfAttention, layer_norm
 
 PAD_ID = 0
@@ -27,6 +28,10 @@ class Bert(nn.Module):
     dropout: rate after embeddings and in each branch, in training.
     word_init: standard deviation of the initial word vectors. With BERT's 0.02
       position and type weigh as much as the word: untrained texts are alike.
+    scan: compile one layer and loop, see `repeated`.
+    remat: in the loop, recompute each layer in the backward pass, but for what
+      it `keeps`.
+    keeps: names of activations, see `config.towers`.
     dtype: type of the matmuls, None for the parameters'.
   """
   vocab_size: int = 30522
@@ -37,6 +42,9 @@ class Bert(nn.Module):
   max_positions: int = 512
   dropout: float = 0.1
   word_init: float = 0.02
+  scan: bool = False
+  remat: bool = False
+  keeps: tuple[str, ...] = ()
   dtype: jax.typing.DTypeLike | None = None
 
   @nn.compact
@@ -57,12 +65,60 @@ class Bert(nn.Module):
     x = drop(layer_norm(_EPSILON, self.dtype, "norm")(x))
     # The first token is always read, so a row of padding stays finite.
     mask = (ids != PAD_ID) | (jnp.arange(T) == 0)
+    if self.scan and not self.is_initializing():
+      return self._looped(x, mask, train)[:, 0]
     for i in range(self.depth):
-      attention = SelfAttention(self.num_heads, self.dtype,
-                                name=f"layer{i}_attention")
-      x = x + drop(attention(x, mask))
-      x = layer_norm(_EPSILON, self.dtype, f"layer{i}_norm1")(x)
-      x = x + drop(Mlp(self.hidden, self.dtype, name=f"layer{i}_mlp")(x))
-      x = layer_norm(_EPSILON, self.dtype, f"layer{i}_norm2")(x)
+      x = _layer(x, mask, drop, **_parts(
+          self.num_heads, self.hidden, self.dtype, f"layer{i}_"))
       self.sow("intermediates", f"hidden{i + 1}", x)
     return x[:, 0]
+
+  def _looped(self, x, mask, train):
+    """All layers as a loop over their stacked parameters."""
+    drops = train and self.dropout > 0
+    keys = jax.random.split(
+        self.make_rng("dropout") if drops else jax.random.key(0), self.depth)
+    own = lambda i: {part: self.get_variable("params", f"layer{i}_{part}")
+                     for part in _PARTS}
+    inputs = [(repeated.for_matmuls(own(i), self.dtype), keys[i])
+              for i in range(self.depth)]
+    layer = _Layer(self.num_heads, self.hidden, self.dropout, self.dtype,
+                   parent=None)
+    run = lambda params, key, x: layer.apply(
+        {"params": params}, x, mask, train, rngs={"dropout": key})
+    if self.remat:
+      run = jax.checkpoint(run, policy=repeated.policy(self.keeps),
+                           prevent_cse=False)
+    return repeated.loop(lambda x, _, own: run(*own, x), x, inputs, size=1)
+
+
+_PARTS = ("attention", "norm1", "mlp", "norm2")
+
+
+def _parts(num_heads, hidden, dtype, prefix: str) -> dict:
+  """The modules of one layer, to be made in a compact method."""
+  norm = lambda name: layer_norm(_EPSILON, dtype, prefix + name)
+  return {"attention": SelfAttention(num_heads, dtype,
+                                     name=f"{prefix}attention"),
+          "norm1": norm("norm1"), "mlp": Mlp(hidden, dtype, name=f"{prefix}mlp"),
+          "norm2": norm("norm2")}
+
+
+def _layer(x, mask, drop, *, attention, norm1, mlp, norm2):
+  """[M, T, C] -> [M, T, C], see the header."""
+  x = norm1(x + drop(attention(x, mask)))
+  return norm2(x + drop(mlp(x)))
+
+
+class _Layer(nn.Module):
+  """One layer by itself, for the loop."""
+  num_heads: int
+  hidden: int
+  dropout: float
+  dtype: jax.typing.DTypeLike | None
+
+  @nn.compact
+  def __call__(self, x, mask, train):
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    return _layer(x, mask, drop, **_parts(
+        self.num_heads, self.hidden, self.dtype, ""))

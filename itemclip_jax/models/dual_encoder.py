@@ -169,6 +169,7 @@ def make_vision(c: schema.Vision, dtype) -> nn.Module:
     return Vit3d(grid=c.grid, levels=c.levels, dropout=c.dropout, **own)
   return Hlip(
       grid=c.grid, slice_blocks=c.slice_blocks, study_blocks=c.study_blocks,
+      keeps=c.remat_keeps, scan=c.scan,
       series_embedding=c.series_embedding, name_encoder=c.name_encoder,
       max_order=schema.MAX_ORDER, class_tokens=c.class_tokens, **own)
 
@@ -183,4 +184,5 @@ def make_text(c: schema.Text, dtype) -> Bert | ClipText:
   return Bert(vocab_size=c.vocab_size, width=c.width, depth=c.depth,
               num_heads=c.num_heads, hidden=c.mlp_width, dropout=c.dropout,
               word_init=c.word_init, max_positions=max(512, c.max_tokens),
+              scan=c.scan, remat=c.remat == "block", keeps=c.remat_keeps,
               dtype=dtype)

@@ -15,7 +15,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from itemclip_jax.models import layers
+from itemclip_jax.models import layers, repeated
 from itemclip_jax.models.series_name import SeriesNameEncoder
 from itemclip_jax.parallel.sharding import constrain
 
@@ -40,6 +40,36 @@ def patches(volume: jax.Array, patch: tuple[int, int, int]) -> jax.Array:
   x = volume.reshape(B, S, D // p, p, H // q, q, W // r, r)
   x = x.transpose(0, 1, 2, 4, 6, 3, 5, 7)
   return x.reshape(B, S, D // p, H // q, W // r, p * q * r)
+
+
+class PatchEmbedding(nn.Module):
+  """A dense layer over the voxels of each patch.
+
+  One matmul that sums over three axes: gathering a patch's voxels in one axis
+  first costs a TPU more than the product, and as a convolution the backward
+  pass takes ten times the memory and compile time.
+
+  Attributes:
+    width: C.
+    patch: (pd, ph, pw) voxels; the kernel is [pd ph pw, C].
+  """
+  width: int
+  patch: tuple[int, int, int]
+  dtype: jax.typing.DTypeLike | None = None
+
+  @nn.compact
+  def __call__(self, volume: jax.Array) -> jax.Array:
+    """[B, S, D, H, W] -> [B, S, d, h, w, C]."""
+    B, S, D, H, W = volume.shape
+    p, q, r = self.patch
+    kernel = self.param("kernel", layers.smooth_patch_init(self.patch),
+                        (p * q * r, self.width))
+    bias = self.param("bias", nn.initializers.zeros, (self.width,))
+    x, kernel, bias = nn.dtypes.promote_dtype(volume, kernel, bias,
+                                              dtype=self.dtype)
+    x = x.reshape(B, S, D // p, p, H // q, q, W // r, r)
+    kernel = kernel.reshape(p, q, r, self.width)
+    return jnp.einsum("bsdphqwr,pqrc->bsdhwc", x, kernel) + bias
 
 
 def regroup_cls(
@@ -100,7 +130,9 @@ class Hlip(nn.Module):
     max_order: rows of the order table.
     class_tokens: 1, or 2 for a dual contrast.
     drop_path: of the last block; grows linearly from 0.
-    remat: recompute each block in the backward pass.
+    remat: recompute each block in the backward pass, but for what it `keeps`.
+    keeps: names of activations, see `config.towers`.
+    scan: compile equal rounds of blocks once, see `repeated`.
     dtype: type of the matmuls, None for the input's.
   """
   patch: tuple[int, int, int]
@@ -117,6 +149,8 @@ class Hlip(nn.Module):
   class_tokens: int = 1
   drop_path: float = 0.0
   remat: bool = False
+  keeps: tuple[str, ...] = ()
+  scan: bool = False
   dtype: jax.typing.DTypeLike | None = None
 
   @nn.compact
@@ -137,21 +171,28 @@ class Hlip(nn.Module):
     count = self.class_tokens
     token = self.param("cls_token", nn.initializers.normal(1e-6), (1, count, C))
     cls = jnp.broadcast_to(token.astype(x.dtype), (B, count, C))
-    level = "study"
-    block = nn.remat(layers.Block, static_argnums=(3,)) if self.remat else (
-        layers.Block)
-    for i in range(self.depth):
-      new = ("slice" if i in self.slice_blocks else
-             "study" if i in self.study_blocks else "series")
-      cls = regroup_cls(cls, series_mask, d, level, new)
-      level = new
-      group, mask = join_groups(cls, x, series_mask, level)
-      group = block(self.num_heads, int(C * self.mlp_ratio),
-                    self.drop_path * i / max(self.depth - 1, 1),
-                    dtype=self.dtype, name=f"block{i}")(group, mask, train)
-      self.sow("intermediates", f"after_block{i}", group)
-      cls = group[:, :count].reshape(cls.shape)
-      x = group[:, count:].reshape(x.shape)
+    levels = ["slice" if i in self.slice_blocks else "study"
+              if i in self.study_blocks else "series" for i in range(self.depth)]
+    # A loop starts each round where the last one ended.
+    level = levels[-1] if self.scan else "study"
+    cls = regroup_cls(cls, series_mask, d, "study", level)
+
+    def attend(block, cls, x, old, new):
+      cls = regroup_cls(cls, series_mask, d, old, new)
+      group, mask = join_groups(cls, x, series_mask, new)
+      with jax.named_scope(f"{new}_level"):
+        group = block(group, mask, train)
+      return (group[:, :count].reshape(cls.shape),
+              group[:, count:].reshape(x.shape)), group
+
+    if self.scan and not self.is_initializing():
+      cls, x = self._looped(attend, levels, (cls, x), train)
+      level = levels[-1]
+    else:
+      for i, new in enumerate(levels):
+        (cls, x), group = attend(self._block(i), cls, x, level, new)
+        self.sow("intermediates", f"after_block{i}", group)
+        level = new
     cls = regroup_cls(cls, series_mask, d, level, "study")
     cls = cls[:, 0] if count == 1 else cls
     norm = layers.layer_norm(1e-6, self.dtype, "norm")
@@ -160,14 +201,50 @@ class Hlip(nn.Module):
     tokens = layers.exact_zero_where(mask[..., None], tokens)
     return HlipOutput(cls=norm(cls), tokens=tokens, token_mask=mask)
 
+  def _settings(self, i: int) -> dict:
+    """Of block i."""
+    return dict(num_heads=self.num_heads,
+                hidden=int(self.width * self.mlp_ratio), dtype=self.dtype,
+                drop_path=self.drop_path * i / max(self.depth - 1, 1))
+
+  def _block(self, i: int) -> nn.Module:
+    make = layers.Block
+    if self.remat:
+      make = nn.remat(make, static_argnums=(3,),
+                      policy=repeated.policy(self.keeps))
+    return make(**self._settings(i), name=f"block{i}")
+
+  def _looped(self, attend, levels, carry, train):
+    """All blocks of `attend` as a loop over rounds."""
+    size = repeated.rounds(levels)
+    drops = train and self.drop_path > 0
+    keys = jax.random.split(
+        self.make_rng("dropout") if drops else jax.random.key(0), self.depth)
+    inputs = [
+        (repeated.for_matmuls(self.get_variable("params", f"block{i}"),
+                              self.dtype),
+         jnp.float32(self._settings(i)["drop_path"]), keys[i])
+        for i in range(self.depth)]
+
+    def apply(carry, place, own):
+      params, rate, key = own
+      block = layers.Block(
+          **self._settings(0) | ({"drop_path": rate} if drops else {}),
+          parent=None)
+      run = lambda params, group, mask: block.apply(
+          {"params": params}, group, mask, train, rngs={"dropout": key})
+      if self.remat:
+        run = jax.checkpoint(run, policy=repeated.policy(self.keeps),
+                             prevent_cse=False)
+      return attend(lambda group, mask, _: run(params, group, mask), *carry,
+                    levels[place - 1], levels[place])[0]
+
+    return repeated.loop(apply, carry, inputs, size=size)
+
   def _embed(self, volume, series_names, series_order):
     """Patch embedding plus position and series embeddings."""
-    x = patches(volume, self.patch)
+    x = PatchEmbedding(self.width, self.patch, self.dtype, name="patch")(volume)
     B, S, d, h, w, _ = x.shape
-    # Reshape and matmul: as a convolution, its backward pass takes ten times
-    # the memory and compile time on TPU.
-    x = nn.Dense(self.width, dtype=self.dtype, name="patch",
-                 kernel_init=layers.smooth_patch_init(self.patch))(x)
     table = self.param(
         "spatial_position",
         lambda _: jnp.asarray(layers.sincos_3d(self.grid, self.width),

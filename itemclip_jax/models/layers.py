@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
+from itemclip_jax.models.repeated import DropPath
 from itemclip_jax.ops.attention import attend
 
 # jax.nn.gelu defaults to the tanh form, which differs by up to 5e-4.
@@ -46,6 +48,37 @@ class Inits(NamedTuple):
   bias2: Callable = nn.initializers.zeros
 
 
+class HeadDense(nn.Module):
+  """A dense layer from or to attention heads on flat arrays.
+
+  Parameters and values are those of `nn.DenseGeneral`; arrays are [..., C] or
+  [..., A F] and never [..., A, F], whose two small axes waste most of a tile of
+  a TPU's memory.
+
+  Attributes:
+    shape: of the kernel, (C, A, F) to heads, or (A, F, C) from them.
+    inputs: leading axes of the kernel that are summed over, 1 or 2.
+  """
+  shape: tuple[int, int, int]
+  inputs: int
+  use_bias: bool = True
+  dtype: jax.typing.DTypeLike | None = None
+  kernel_init: Callable = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    rows = math.prod(self.shape[:self.inputs])
+    flat = (rows, math.prod(self.shape) // rows)
+    kernel = self.param("kernel", lambda key: self.kernel_init(
+        key, flat, jnp.float32).reshape(self.shape))
+    bias = self.param("bias", nn.initializers.zeros,
+                      self.shape[self.inputs:]) if self.use_bias else None
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias,
+                                              dtype=self.dtype)
+    x = x @ kernel.reshape(flat)
+    return x if bias is None else x + bias.reshape(-1)
+
+
 class SelfAttention(nn.Module):
   """Multi-head self-attention within each group.
 
@@ -68,15 +101,18 @@ class SelfAttention(nn.Module):
       x: jax.Array,                   # [G, T, C]
       mask: jax.Array | None = None,  # [G, T] bool, False = padding
   ) -> jax.Array:                     # [G, T, C]
-    C = x.shape[-1]
-    heads = (self.num_heads, C // self.num_heads)
-    project = functools.partial(nn.DenseGeneral, heads, dtype=self.dtype,
-                                use_bias=self.use_bias,
-                                kernel_init=self.inits.project)
-    pooled = attend(project(name="query")(x), project(name="key")(x),
-                    project(name="value")(x), mask, causal=self.causal)
-    return nn.DenseGeneral(C, (-2, -1), dtype=self.dtype, name="out",
-                           kernel_init=self.inits.out)(pooled)
+    *groups, C = x.shape
+    A, F = self.num_heads, C // self.num_heads
+
+    def heads(name):
+      flat = HeadDense((C, A, F), 1, self.use_bias, self.dtype,
+                       self.inits.project, name=name)(x)
+      return checkpoint_name(flat, name).reshape(*groups, A, F)
+
+    pooled = attend(heads("query"), heads("key"), heads("value"), mask,
+                    causal=self.causal)
+    return HeadDense((A, F, C), 2, dtype=self.dtype, name="out",
+                     kernel_init=self.inits.out)(pooled.reshape(*groups, C))
 
 
 class Mlp(nn.Module):
@@ -91,7 +127,7 @@ class Mlp(nn.Module):
                    kernel_init=self.inits.fc1, bias_init=self.inits.bias1)
     fc2 = nn.Dense(x.shape[-1], dtype=self.dtype, name="fc2",
                    kernel_init=self.inits.fc2, bias_init=self.inits.bias2)
-    return fc2(gelu(fc1(x)))
+    return fc2(gelu(checkpoint_name(fc1(x), "hidden")))
 
 
 class Block(nn.Module):
@@ -100,7 +136,8 @@ class Block(nn.Module):
   Attributes:
     num_heads: A.
     hidden: width of the MLP.
-    drop_path: probability with which a group skips a branch in training.
+    drop_path: probability with which a group skips a branch in training; may be
+      a traced scalar.
     epsilon: of both norms.
     dtype: type of the matmuls, None for the input's.
     causal: a token sees itself and those before it.
@@ -108,7 +145,7 @@ class Block(nn.Module):
   """
   num_heads: int
   hidden: int
-  drop_path: float = 0.0
+  drop_path: float | jax.Array = 0.0
   epsilon: float = 1e-6
   dtype: jax.typing.DTypeLike | None = None
   causal: bool = False
@@ -121,9 +158,7 @@ class Block(nn.Module):
       mask: jax.Array | None = None,  # [G, T] bool, False = padding
       train: bool = False,
   ) -> jax.Array:                     # [G, T, C]
-    # One draw a group, scaled so that the expectation stays.
-    skip = nn.Dropout(self.drop_path, broadcast_dims=(1, 2),
-                      deterministic=not train)
+    skip = lambda x: DropPath(self.drop_path)(x, train)
     norm = functools.partial(layer_norm, self.epsilon, self.dtype)
     attention = SelfAttention(self.num_heads, self.dtype, causal=self.causal,
                               inits=self.inits, name="attention")

@@ -5,17 +5,64 @@
 is the softmax over `[x; 0]` without its last entry: a query that matches no
 token leaves its weight in the extra slot, whose value is the zero vector.
 
+`attend` computes one thing in several ways, which `attention_backends` holds:
+
+    xla      all logits at once; any device, and the reference
+    chunked  a block of queries at a time; any device, memory of one block
+    fused    own TPU kernels on flat arrays, where keys fit in fast memory
+    splash   JAX's TPU kernel, keys in blocks as well: any length
+    cudnn    NVIDIA's kernel, in half precision
+
+"auto" takes what suits the platform and the size of each call.
+
 Reference: Lyu et al. 2025, https://arxiv.org/abs/2512.11141 (zero attention of
 the item cross-attention); Vaswani et al. 2017 for the rest.
 """
 
+import contextlib
+import contextvars
+
 import jax
 import jax.numpy as jnp
 
+from itemclip_jax.ops import attention_backends as backends
+from itemclip_jax.ops import fused_attention
+from itemclip_jax.ops.attention_backends import wide
 
-def wide(x: jax.Array) -> jax.Array:
-  """Returns `x` in float32, or wider where it already is."""
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+_MOST_LOGITS = 1 << 29       # of a device, 2 GiB in float32
+_SHORT = 128                 # tokens, of which all logits are no burden
+
+# (name or "auto", platform; "" = of the default device), of what is traced.
+_CHOSEN = contextvars.ContextVar("attention", default=("auto", ""))
+
+
+@contextlib.contextmanager
+def using(name: str = "auto", platform: str = ""):
+  """What is traced within it takes this back-end.
+
+  Args:
+    name: of `backends.NAMES`, or "auto".
+    platform: that the program is compiled for; "" = of the default device.
+  """
+  token = _CHOSEN.set((name, platform))
+  try:
+    yield
+  finally:
+    _CHOSEN.reset(token)
+
+
+def describe(name: str) -> str:
+  """What `name` comes to on this machine, for the log."""
+  platform = jax.default_backend()
+  if name != "auto":
+    return f"attention: {name}"
+  if platform == "tpu":
+    return "attention: fused and splash kernels, xla for short groups"
+  if platform == "gpu":
+    reason = backends.cudnn_fault()
+    return (f"attention: xla and chunked, for cudnn does not run ({reason})"
+            if reason else "attention: cudnn, xla in float32")
+  return "attention: xla, chunked where logits are many"
 
 
 def attend(
@@ -28,18 +75,31 @@ def attend(
 ) -> jax.Array:                    # [G, Q, A, F]
   """Self- or cross-attention inside each group; softmax in float32 or wider.
 
-  A group whose tokens are all padding attends to them evenly: finite, and
-  for the caller to ignore.
+  A group whose tokens are all padding attends to them evenly or not at all:
+  finite, and for the caller to ignore.
   """
-  scale = query.shape[-1] ** -0.5
-  logits = wide(jnp.einsum("gqaf,gnaf->gaqn", query * scale, key))
-  hidden = jnp.finfo(logits.dtype).min
-  if mask is not None:
-    logits = jnp.where(mask[:, None, None], logits, hidden)
-  if causal:
-    logits = jnp.where(jnp.tri(*logits.shape[-2:], dtype=bool), logits, hidden)
-  weights = jax.nn.softmax(logits).astype(value.dtype)
-  return jnp.einsum("gaqn,gnaf->gqaf", weights, value)
+  name, platform = _CHOSEN.get()
+  if name == "auto":
+    name = _suited(query, key, causal, platform or jax.default_backend())
+  return backends.NAMES[name](query, key, value, mask, causal)
+
+
+def _suited(query, key, causal: bool, platform: str) -> str:
+  """The back-end for one call."""
+  G, Q, A, F = query.shape
+  N = key.shape[1]
+  devices = max(1, jax.sharding.get_abstract_mesh().size)
+  many = G * A * Q * N > _MOST_LOGITS * devices
+  kernels = query.dtype.itemsize <= 4 and G % devices == 0
+  if platform == "tpu" and kernels and not causal and N > _SHORT:
+    if fused_attention.fits(Q, N, A, F):
+      return "fused"
+    if backends.splash_takes(F):
+      return "splash"
+  if (platform in ("gpu", "cuda") and kernels and query.dtype.itemsize == 2
+      and not backends.cudnn_fault()):
+    return "cudnn"
+  return "chunked" if many else "xla"
 
 
 def softmax_zero_slot(

@@ -10,7 +10,7 @@ import math
 import re
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec as P
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 # Logical axis of an activation -> mesh axes.
 ACTIVATION_RULES = {"batch": ("data", "fsdp"), "heads": None, "embed": None}
@@ -29,12 +29,44 @@ PARAM_RULES = (
 
 
 def constrain(x: jax.Array, logical: tuple[str | None, ...]) -> jax.Array:
-  """Pins the layout of an activation; a no-op when no mesh is in scope."""
+  """Pins the layout of an activation; a no-op without a mesh or within `over_rows`."""
   mesh = jax.sharding.get_abstract_mesh()
-  if mesh.empty:
+  if mesh.empty or AxisType.Manual in mesh.axis_types:
     return x
   spec = P(*(ACTIVATION_RULES[a] if a else None for a in logical))
   return jax.lax.with_sharding_constraint(x, spec)
+
+
+def over_rows(f, num_whole: int = 0):
+  """`f(*arrays)` on every device's own rows, as a kernel must be called.
+
+  First axes are those of the batch, of arguments and of results, but for the
+  last `num_whole` arguments, which every device has whole. The compiler cannot
+  split a kernel by itself; without a mesh `f` is returned as it is.
+  """
+  if jax.sharding.get_abstract_mesh().empty:
+    return f
+  rows = P(ACTIVATION_RULES["batch"])
+
+  def split(*arrays):
+    specs = (rows,) * (len(arrays) - num_whole) + (P(),) * num_whole
+    return jax.shard_map(f, in_specs=specs, out_specs=rows,
+                         check_vma=False)(*arrays)
+  return split
+
+
+def rows_are_here() -> bool:
+  """Nothing that is traced is split over devices by the compiler."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return mesh.empty or mesh.size == 1 or AxisType.Manual in mesh.axis_types
+
+
+def platform() -> str:
+  """Of the devices that a program is traced for: "cpu", "gpu" or "tpu"."""
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.abstract_device is None:
+    return jax.default_backend()
+  return mesh.abstract_device.platform
 
 
 def param_spec(path: str, shape: tuple[int, ...], fsdp: int) -> P:

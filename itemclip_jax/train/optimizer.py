@@ -64,6 +64,14 @@ def labels(params, text_frozen: bool = False):
           x.ndim, text_frozen), params)
 
 
+def hold_frozen(params: dict, text_frozen: bool) -> dict:
+  """`params`, those that never move without gradient: none is worked out."""
+  names = labels(params, text_frozen)
+  return jax.tree.map(
+      lambda x, name: jax.lax.stop_gradient(x) if name == "frozen" else x,
+      params, names)
+
+
 def make_optimizer(
     config: schema.Config, total_steps: int) -> optax.GradientTransformation:
   """The optimiser of a run; eCLIP's processor moves at its own rate."""

@@ -1,14 +1,14 @@
 """One training step, as a pure function."""
 
-import functools
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
 from itemclip_jax.ops.intensity import standardise
-from itemclip_jax.train.optimizer import MAX_LOG_SCALE, clamp_scale
+from itemclip_jax.train import micro_batches
+from itemclip_jax.train.optimizer import (
+    MAX_LOG_SCALE, clamp_scale, hold_frozen)
 
 
 @flax.struct.dataclass
@@ -53,12 +53,9 @@ def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
         "volume": standardise(batch["volume"], *window, dtype=dtype)}
 
     peer = state.extra.get("peer")
-
-    def loss_fn(params):
-      return _loss(model, objective, params, batch, state.step, key,
-                   train=True, peer=peer and peer["params"])
-
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
+    grads, metrics = _gradients(
+        model, objective, state.params, batch, state.step, key,
+        peer=peer and peer["params"], count=model.config.train.micro_batches)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = clamp_scale(optax.apply_updates(state.params, updates), limits)
     norms = _norms(grads) | {"norm/updates": optax.tree.norm(updates),
@@ -85,18 +82,45 @@ def make_valid_step(model, objective, *, window, dtype):
   return step
 
 
+def _gradients(model, objective, params, batch, step, key, *, peer, count):
+  """Of all parameters, and the metrics of the loss."""
+  frozen = model.config.text.frozen
+  if count == 1:
+    return jax.grad(
+        lambda p: _loss(model, objective, hold_frozen(p, frozen), batch, step,
+                        key, train=True, peer=peer), has_aux=True)(params)
+
+  def encode(params, views, key):
+    return _encode(model, hold_frozen(params, frozen), views, key, train=True)
+
+  views = objective.views(batch, step=step, rng=key)
+  if peer is not None:
+    batch = batch | {"peer": micro_batches.encoded(
+        lambda part, _: _encode(model, peer, part, key, train=False),
+        views, key, count=count)}
+  return micro_batches.gradients(
+      encode, lambda outputs, p: objective.loss(
+          outputs, hold_frozen(p, frozen), batch, step=step, rng=key),
+      params, views, key, count=count)
+
+
+def _encode(model, params, views, key, *, train: bool) -> tuple:
+  """Outputs of every view."""
+  return tuple(model.apply({"params": params}, view, train=train,
+                           rngs={"dropout": key}) for view in views)
+
+
 def _loss(model, objective, params, batch, step, key, *, train: bool,
           peer=None):
   """Encodes what the objective wants to see and hands it over.
 
   What the second model of parameters `peer` sees is `batch["peer"]`.
   """
-  encode = functools.partial(model.apply, train=train, rngs={"dropout": key})
   views = objective.views(batch, step=step, rng=key)
-  outputs = tuple(encode({"params": params}, view) for view in views)
+  outputs = _encode(model, params, views, key, train=train)
   if peer is not None:
-    batch = batch | {"peer": jax.lax.stop_gradient(tuple(
-        model.apply({"params": peer}, view) for view in views))}
+    batch = batch | {"peer": jax.lax.stop_gradient(
+        _encode(model, peer, views, key, train=False))}
   return objective.loss(outputs, params, batch, step=step, rng=key)
 
 

@@ -1,0 +1,69 @@
+"""Equal blocks as one loop, and what of a block is kept for its backward pass.
+
+A tower of twelve blocks compiles one block, or one round of blocks that differ,
+and loops over their stacked parameters. Parameters keep the names and shapes of
+the unrolled tower: stacking is a copy at the start of a step.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def rounds(kinds: Sequence) -> int:
+  """Blocks of the shortest round that `kinds` is a repetition of."""
+  depth = len(kinds)
+  return next(p for p in range(1, depth + 1) if depth % p == 0 and
+              list(kinds) == list(kinds[:p]) * (depth // p))
+
+
+def loop(
+    apply: Callable,      # (carry, number within the round, inputs) -> carry
+    carry,
+    inputs: Sequence,     # of every block: trees of equal structure
+    *,
+    size: int,            # blocks of a round
+):
+  """Runs all blocks; `apply` gets the `inputs` of one block at a time."""
+  stacked = tuple(
+      jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs[place::size])
+      for place in range(size))
+
+  def one_round(carry, blocks):
+    for place, own in enumerate(blocks):
+      carry = apply(carry, place, own)
+    return carry, None
+
+  return jax.lax.scan(one_round, carry, stacked)[0]
+
+
+def for_matmuls(params: dict, dtype) -> dict:
+  """Kernels in the type of the products: half of what is stacked and read."""
+  if dtype is None:
+    return params
+  return jax.tree.map(lambda x: x.astype(dtype) if x.ndim > 1 else x, params)
+
+
+def policy(keeps: Sequence[str]):
+  """Recompute all but the activations of these names (`checkpoint_name`)."""
+  return jax.checkpoint_policies.save_only_these_names(*keeps)
+
+
+class DropPath(nn.Module):
+  """Leaves a branch out for whole groups; the expectation stays.
+
+  Attributes:
+    rate: probability, a number or a traced scalar.
+  """
+  rate: float | jax.Array
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:  # [G, ...]
+    if not train or (isinstance(self.rate, float) and not self.rate):
+      return x
+    shape = (len(x),) + (1,) * (x.ndim - 1)
+    stays = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, shape)
+    scaled = x / jnp.asarray(1 - self.rate, x.dtype)
+    return jnp.where(stays, scaled, jnp.zeros((), x.dtype))

@@ -1,0 +1,160 @@
+"""The ways to compute attention; `attention` says when which is taken.
+
+All take `(query [G, Q, A, F], key [G, N, A, F], value [G, N, A, F], mask [G, N]
+bool or None, causal)` and return [G, Q, A, F].
+"""
+
+import functools
+
+import jax
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_kernel as splash_kernel,
+    splash_attention_mask as splash_mask)
+import jax.numpy as jnp
+
+from itemclip_jax.ops import fused_attention
+from itemclip_jax.parallel.sharding import over_rows
+
+_CHUNK = 1 << 24     # logits of one block of queries
+_TILE = 128          # splash wants lengths that are multiples of it
+_QUERIES, _KEYS = 512, 1536   # most rows and columns of a block of splash
+
+
+def wide(x: jax.Array) -> jax.Array:
+  """Returns `x` in float32, or wider where it already is."""
+  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def xla(query, key, value, mask, causal, first=0):
+  """All logits at once; `first` is the place of the first query."""
+  scale = query.shape[-1] ** -0.5
+  logits = wide(jnp.einsum("gqaf,gnaf->gaqn", query * scale, key))
+  hidden = jnp.finfo(logits.dtype).min
+  if mask is not None:
+    logits = jnp.where(mask[:, None, None], logits, hidden)
+  if causal:
+    Q, N = logits.shape[-2:]
+    seen = first + jnp.arange(Q)[:, None] >= jnp.arange(N)
+    logits = jnp.where(seen, logits, hidden)
+  weights = jax.nn.softmax(logits).astype(value.dtype)
+  return jnp.einsum("gaqn,gnaf->gqaf", weights, value)
+
+
+def chunked(query, key, value, mask, causal):
+  """Blocks of queries, each against all keys; logits are made again backward.
+
+  A row of logits is whole, so its softmax is the plain one: what an online
+  softmax saves beyond that is a row, and rows are short.
+  """
+  G, Q, A, _ = query.shape
+  size = max(1, min(Q, _CHUNK // (G * A * key.shape[1])))
+  count = -(-Q // size)
+  padded = jnp.pad(query, ((0, 0), (0, count * size - Q), (0, 0), (0, 0)))
+  blocks = padded.reshape(G, count, size, *query.shape[2:]).swapaxes(0, 1)
+  some = jax.checkpoint(lambda x: xla(x[0], key, value, mask, causal, x[1]))
+  out = jax.lax.map(some, (blocks, jnp.arange(count) * size))
+  return out.swapaxes(0, 1).reshape(padded.shape)[:, :Q]
+
+
+def _interpreted() -> bool:
+  """Kernels for TPU run as plain JAX where a test calls them on a CPU."""
+  kind = jax.sharding.get_abstract_mesh()
+  device = getattr(kind, "abstract_device", None)
+  on_tpu = device is not None and "tpu" in device.device_kind.lower()
+  return not on_tpu and jax.default_backend() != "tpu"
+
+
+def fused(query, key, value, mask, causal):
+  """See `fused_attention`."""
+  if causal:
+    raise ValueError("The fused kernels have no causal form; take xla.")
+  A = query.shape[2]
+  flat = lambda x: x.reshape(*x.shape[:2], -1)
+  run = over_rows(lambda q, k, v, m: fused_attention.attend(
+      q, k, v, m, A, _interpreted()))
+  return run(flat(query), flat(key), flat(value),
+             _mask(mask, key)).reshape(query.shape)
+
+
+def splash_takes(head_width: int) -> bool:
+  """Whether the kernel compiles for such heads."""
+  return head_width % 64 == 0
+
+
+def splash(query, key, value, mask, causal):
+  """Lengths are padded to whole tiles; padding is another segment."""
+  if causal:
+    raise ValueError("The causal form of splash is not used; take xla.")
+  run = over_rows(functools.partial(_splash, interpret=_interpreted()))
+  return run(query, key, value, _mask(mask, key))
+
+
+def _splash(query, key, value, mask, *, interpret):
+  G, Q, A, F = query.shape
+  rows, columns = (-(-n // _TILE) * _TILE for n in (Q, key.shape[1]))
+
+  def heads_first(x, length):     # [G, A, length, F]
+    return jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0), (0, 0))
+                   ).swapaxes(1, 2)
+
+  segment = jnp.pad(~mask, ((0, 0), (0, columns - key.shape[1])),
+                    constant_values=True).astype(jnp.int32)
+  kernel = splash_kernel.make_splash_mha_single_device(
+      splash_mask.MultiHeadMask(
+          [splash_mask.FullMask((rows, columns))] * A),
+      block_sizes=_blocks(rows, columns), interpret=interpret)
+  real = jnp.zeros((rows,), jnp.int32)
+  one = lambda q, k, v, s: kernel(q, k, v, splash_kernel.SegmentIds(real, s))
+  out = jax.vmap(one)(heads_first(query * F ** -0.5, rows),
+                      heads_first(key, columns), heads_first(value, columns),
+                      segment)
+  return checkpoint_name(out.swapaxes(1, 2)[:, :Q], "attention")
+
+
+def _blocks(rows: int, columns: int) -> splash_kernel.BlockSizes:
+  """The largest that divide the lengths."""
+  def largest(length, most):
+    tiles = length // _TILE
+    return _TILE * max(n for n in range(1, most // _TILE + 1)
+                       if tiles % n == 0)
+  q, kv = largest(rows, _QUERIES), largest(columns, _KEYS)
+  return splash_kernel.BlockSizes(
+      block_q=q, block_kv=kv, block_kv_compute=kv, block_q_dkv=q,
+      block_kv_dkv=kv, block_kv_dkv_compute=kv, block_q_dq=q, block_kv_dq=kv)
+
+
+def cudnn(query, key, value, mask, causal):
+  """Half precision only; lengths are made even, which its mask wants."""
+  Q, N = query.shape[1], key.shape[1]
+  even = lambda x: jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0)))
+  seen = jnp.pad(_mask(mask, key), ((0, 0), (0, N % 2)))
+  # Its kernels take no mask that is broadcast over queries.
+  seen = jnp.broadcast_to(seen[:, None, None],
+                          (len(seen), 1, Q + Q % 2, N + N % 2))
+  return jax.nn.dot_product_attention(
+      even(query), even(key), even(value), mask=seen, is_causal=causal,
+      implementation="cudnn")[:, :Q]
+
+
+@functools.cache
+def cudnn_fault() -> str:
+  """Why NVIDIA's kernel cannot be used here; "" where it ran."""
+  if jax.default_backend() != "gpu":
+    return "there is no GPU"
+  x = jnp.ones((2, 3, 2, 64), jnp.bfloat16)
+  mask = jnp.ones((2, 3), bool)
+  try:
+    grad = jax.grad(lambda x: jnp.sum(cudnn(x, x, x, mask, False)))
+    jax.block_until_ready(jax.jit(grad)(x))
+  except Exception as error:  # pylint: disable=broad-except
+    return str(error).strip().splitlines()[0]   # of the driver, of any type
+  return ""
+
+
+def _mask(mask, key):
+  return jnp.ones(key.shape[:2], bool) if mask is None else mask
+
+
+NAMES = {"xla": xla, "chunked": chunked, "fused": fused, "splash": splash,
+         "cudnn": cudnn}
