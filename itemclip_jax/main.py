@@ -8,6 +8,7 @@ Any setting can be changed on the command line: --config.train.steps=100. All
 settings and their meaning: itemclip_jax/config/schema.py.
 """
 
+import math
 import pathlib
 import sys
 
@@ -16,6 +17,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from itemclip_jax.config import schema
+from itemclip_jax.data import memory
 from itemclip_jax.tools import command
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -30,9 +32,13 @@ _PEERS = flags.DEFINE_string(
     "the address of process 0, their number, and which this one is. All must "
     "see the same --workdir.")
 _MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval"],
+    "mode", "train", ["train", "eval", "compile"],
     "train: up to the last step, leaves final.json. eval: measures the newest "
-    "checkpoint, leaves results.json and figures.")
+    "checkpoint, leaves results.json and figures. compile: compiles the train "
+    "step for chips that are not here, leaves compile.json.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "With --mode=compile: the chips, such as v5e:4x4, "
+    "v6e:2x4, v5p:2x2x1 or v4:2x2x1.")
 
 
 def main(argv):
@@ -42,8 +48,17 @@ def main(argv):
   workdir = pathlib.Path(_WORKDIR.value)
 
   # pylint: disable=g-import-not-at-top
-  from itemclip_jax.parallel import mesh, multihost
+  if _MODE.value == "compile":
+    from itemclip_jax.train.ahead import libtpu
+    libtpu.prepare()
+    from itemclip_jax.train import compile as compile_lib
+    compile_lib.main(config, _TOPOLOGY.value, workdir)
+    return
+
+  memory.keep_freed(math.prod(config.vision.volume_shape))  # before threads
+  from itemclip_jax.parallel import compile_cache, mesh, multihost
   multihost.initialize(_PEERS.value)               # before any JAX array
+  compile_cache.use(workdir)
   devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
 
   if _MODE.value == "train":

@@ -223,8 +223,12 @@ def jit_step(run: setup.Run, state):
                          dtype=run.dtype,
                          unknown_id=run.make_example.tokenize.unknown_id)
   layout = sharding.tree_shardings(state, run.mesh)
-  key = jax.random.key(run.config.seed)
-  return jax.jit(lambda state, batch: step(state, batch, key),
+
+  def train_step(state, batch):
+    # The key is made here: an array would have to be where the devices are.
+    return step(state, batch, jax.random.key(run.config.seed))
+
+  return jax.jit(train_step,
                  out_shardings=(layout, sharding.replicated(run.mesh)),
                  donate_argnums=0)
 

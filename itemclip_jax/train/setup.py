@@ -127,32 +127,49 @@ def make_run(
   split = record.open_split(config.data.root, config.data.train_split,
                             ground_truth=False)
   require_shape(config, split.contract, f"The data set in {config.data.root}")
-  _check_mesh(config, mesh)
+  require_whole_batches(config, mesh)
   if origin:
     _require_origin(config, split.contract, origin)
   tokenizer = texts.tokenizer(config, workdir, training, origin)
-  dtype = compute_dtype(config)
   bias = config.loss.init_logit_bias
   if bias == "prior":
     bias = prior_bias(config, split.index["num_items"])
-  steps = total_steps(config, len(split.source))
-  objective = objectives.make(config, dtype)
-  # Models that are taught in turn each take their share of the steps.
-  updates = -(-steps // getattr(objective, "models", 1))
-  run = Run(
-      config=config, workdir=workdir, mesh=mesh,
-      model=DualEncoder(config, logit_bias=bias, dtype=dtype),
-      objective=objective, tx=optimizer.make_optimizer(config, updates),
+  run = assemble(
+      config, mesh, workdir, split=split, bias=bias,
+      steps=total_steps(config, len(split.source)),
       make_example=example_lib.MakeExample(
           config, tokenizer, air=split.contract.air,
-          vectors=texts.vectors(config, workdir) if training else None),
-      split=split, total_steps=steps, dtype=dtype)
+          vectors=texts.vectors(config, workdir) if training else None))
   if training:
     texts.require_known(tokenizer, split)
     sample = run.make_example(split.study(0), 1, np.random.default_rng(0))
     require_keys(run.objective, sample, config)
     settings.claim(workdir, config)
   return run
+
+
+def assemble(config: schema.Config, mesh, workdir: pathlib.Path, *, split,
+             make_example, bias: float, steps: int) -> Run:
+  """A run of parts that are made: the model, objective and optimiser for them.
+
+  Args:
+    config: the settings.
+    mesh: of the devices.
+    workdir: its folder.
+    split: of training.
+    make_example: makes its examples.
+    bias: initial bias of the logits.
+    steps: of the whole run.
+  """
+  dtype = compute_dtype(config, mesh)
+  objective = objectives.make(config, dtype)
+  # Models that are taught in turn each take their share of the steps.
+  updates = -(-steps // getattr(objective, "models", 1))
+  return Run(
+      config=config, workdir=workdir, mesh=mesh,
+      model=DualEncoder(config, logit_bias=bias, dtype=dtype),
+      objective=objective, tx=optimizer.make_optimizer(config, updates),
+      make_example=make_example, split=split, total_steps=steps, dtype=dtype)
 
 
 def require_keys(reader, batch: dict, config: schema.Config):
@@ -217,7 +234,8 @@ def require_shape(config: schema.Config, contract: record.Contract, where: str):
         "cut it with data.crop.")
 
 
-def _check_mesh(config, mesh):
+def require_whole_batches(config: schema.Config, mesh):
+  """Raises unless every device gets as many rows of every batch."""
   devices = mesh.size
   for name, batch in (("train.global_batch", config.train.global_batch),
                       ("data.expert_batch", config.data.expert_batch),
@@ -227,9 +245,9 @@ def _check_mesh(config, mesh):
                       "devices; change it or mesh.data and mesh.fsdp.")
 
 
-def compute_dtype(config: schema.Config):
-  """The type of matmuls and volumes on this machine."""
+def compute_dtype(config: schema.Config, mesh: jax.sharding.Mesh):
+  """The type of matmuls and volumes on these devices."""
   if config.dtype == "auto":
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
     return jnp.float32 if on_cpu else jnp.bfloat16
   return jnp.dtype(config.dtype)

@@ -152,7 +152,7 @@ def _trained(config: schema.Config, contract: record.Contract, params: dict,
              ) -> Trained:
   """Puts the parts together; `texts` are the arguments of `_tokenizer`."""
   tokenizer, vocabulary = _tokenizer(config.text, *texts)
-  model = DualEncoder(config, dtype=setup.compute_dtype(config))
+  model = DualEncoder(config, dtype=setup.compute_dtype(config, mesh))
   return Trained(
       config=config, contract=contract, params=params, step=step, mesh=mesh,
       encoder=embed.Encoder(model, setup.intensity_window(contract),

@@ -30,6 +30,8 @@ def start(root, workdir, *, mode="train", devices=1, peers="none", cache=None,
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
   if cache:
     environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+  else:
+    environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"
   return subprocess.Popen(
       [sys.executable, "-m", "itemclip_jax.main",
        f"--config={ROOT}/configs/demo.py:smoke", f"--workdir={workdir}",

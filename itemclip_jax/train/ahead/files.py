@@ -1,0 +1,3 @@
+"""Names of what `--mode=compile` leaves in its work directory."""
+
+NUMBERS, TEXT = "compile.json", "compile.txt.gz"
