@@ -24,9 +24,12 @@ def get_config(variant: str = ""):
   config.vision.study_blocks = (2, 5, 8, 11)  # the others attend in a series
   config.vision.drop_path = 0.2
   config.vision.remat = "block"
+  config.vision.scan = True
 
   config.text.max_items = 7
   config.text.max_tokens = 256
+  config.text.remat = "block"
+  config.text.scan = True
 
   config.loss.iis_weight = 1.0
   config.loss.mps_weight = 0.01

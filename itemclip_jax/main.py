@@ -56,21 +56,28 @@ def main(argv):
     return
 
   memory.keep_freed(math.prod(config.vision.volume_shape))  # before threads
+  from itemclip_jax.ops import attention
   from itemclip_jax.parallel import compile_cache, mesh, multihost
   multihost.initialize(_PEERS.value)               # before any JAX array
   compile_cache.use(workdir)
   devices = mesh.make_mesh(config.mesh.data, config.mesh.fsdp)
 
-  if _MODE.value == "train":
-    from itemclip_jax.train import interruption, loop
-    try:
-      loop.train(config, devices, workdir)
-    except interruption.Interrupted as error:
-      print(f"itemclip_jax: {error}", file=sys.stderr)
-      sys.exit(interruption.EXIT_CODE)
-  else:
-    from itemclip_jax.train import evaluate
-    evaluate.evaluate(config, devices, workdir)
+  with attention.using(config.attention):
+    if _MODE.value == "train":
+      _train(config, devices, workdir)
+    else:
+      from itemclip_jax.train import evaluate
+      evaluate.evaluate(config, devices, workdir)
+
+
+def _train(config: schema.Config, devices, workdir: pathlib.Path):
+  # pylint: disable=g-import-not-at-top
+  from itemclip_jax.train import interruption, loop
+  try:
+    loop.train(config, devices, workdir)
+  except interruption.Interrupted as error:
+    print(f"itemclip_jax: {error}", file=sys.stderr)
+    sys.exit(interruption.EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ class Loss:
   iis_ignore_overlap: bool = False  # skip pairs of equal texts in IIS
   normal_check: bool = True        # normal studies are no negatives of another
   groups: int = 1                  # virtual ranks of the published code
-  block: int = 0                   # candidates at a time; 0 = all at once
+  block: int = 0                   # candidates at a time; 0 = what suits
   init_logit_scale: float = 2.65926  # logarithm, ln(1 / 0.07)
   init_logit_bias: float | Literal["prior"] = -10.0  # "prior": from the batch
 

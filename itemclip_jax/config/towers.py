@@ -60,7 +60,7 @@ class Vision:
   # of ACTIVATIONS that remat_keeps names.
   remat: Literal["none", "block"] = "none"
   remat_keeps: tuple[str, ...] = ()
-  scan: bool = False               # hlip: compile repeated blocks once, loop
+  scan: bool = False               # hlip, vit: compile repeated blocks once
   # To start from; "" = none. hlip, vit3d: file of a 2-D MAE; else a file or
   # folder that interop/picture_towers.py reads.
   pretrained: str = ""
@@ -122,8 +122,8 @@ class Vision:
     for name, towers, rest in (
         ("family", ("vit",), "clip"), ("class_tokens", ("hlip", "vit"), 1),
         ("mixture_tokens", ("vit",), 0), ("norm", ("resnet",), "group"),
-        ("window", ("swin",), 7), ("scan", ("hlip",), False),
-        ("remat_keeps", ("hlip",), ()),
+        ("window", ("swin",), 7), ("scan", ("hlip", "vit"), False),
+        ("remat_keeps", ("hlip", "vit"), ()),
         ("levels", ("vit3d",), ()),
         ("dropout", ("vit3d",), 0.0), ("heatmap_width", PICTURES, 0)):
       if self.tower not in towers and getattr(self, name) != rest:
@@ -187,7 +187,7 @@ class Text:
   diverse_count: Literal["to_items", "to_max"] = "to_items"  # of items joined
   diverse_quirk: bool = False      # neighbours never reach the last item
   padding: str = "Placeholder"     # text of empty slots
-  # As in vision; bert, and remat in the loop only.
+  # As in vision; remat in the loop only.
   remat: Literal["none", "block"] = "none"
   remat_keeps: tuple[str, ...] = ()
   scan: bool = False
@@ -202,11 +202,9 @@ class Text:
       raise UserError(f"text.num_heads={self.num_heads} does not divide "
                       f"text.width={self.width}.")
     check_keeps("text", self)
-    if (self.scan and self.tower != "bert") or (
-        self.remat == "block" and not self.scan):
-      raise UserError(
-          f"text.scan={self.scan} and text.remat={self.remat!r} of text.tower="
-          f"{self.tower!r}; the loop is bert's, and remat='block' wants it.")
+    if self.remat == "block" and not self.scan:
+      raise UserError("text.remat='block' works in the loop over blocks only; "
+                      "set text.scan=True.")
     if self.tower == "clip" and self.dropout:
       raise UserError(f"text.dropout={self.dropout}, but text.tower='clip' has "
                       "no dropout; set it to 0.")

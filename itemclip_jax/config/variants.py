@@ -54,9 +54,9 @@ def pictures(config: ml_collections.ConfigDict):
   config.data.max_series = 1
   config.vision.update(
       tower="vit", volume_shape=(3, 224, 224), patch=(3, 16, 16),
-      series_embedding="none", study_blocks=(), drop_path=0.0)
+      series_embedding="none", study_blocks=(), drop_path=0.0, scan=True)
   config.text.update(
-      tower="clip", max_tokens=100, vocab_size=49408, width=512, depth=12,
+      tower="clip", scan=True, max_tokens=100, vocab_size=49408, width=512, depth=12,
       num_heads=8, mlp_width=2048, dropout=0.0, diverse_max_merge=3,
       diverse_prob=0.5)
   config.loss.block = 64

@@ -102,27 +102,27 @@ def keep_function(
     rng: jax.Array,
     drop_rate: float,
     *,
-    num_images: int,        # B
     num_heads: int,         # A
     num_tokens: int,        # N
 ):
-  """Returns `keep(start, size)`, the token-masking bits of some candidates.
+  """Returns `keep(images, start, size)`: which tokens some candidates may see.
 
   Every bit is a hash of (key, image, head, candidate, token), so that neither
-  the block size nor the number of devices changes a draw.
+  blocks nor devices change a draw.
   """
   seed = jax.random.bits(rng, (2,), jnp.uint32)
   threshold = jnp.uint32(min(int(drop_rate * 2**32), 2**32 - 1))
 
-  def keep(start, size):            # bool [B, A, size, N]
-    image = jnp.arange(num_images, dtype=jnp.uint32)[:, None, None]
+  def keep(seed, images, start, size):            # bool [b, A, size, N]
+    image = images.astype(jnp.uint32)[:, None, None]
     head = jnp.arange(num_heads, dtype=jnp.uint32)[:, None]
-    candidate = jnp.arange(size, dtype=jnp.uint32) + jnp.uint32(start)
+    candidate = jnp.arange(size, dtype=jnp.uint32) + jnp.asarray(
+        start, jnp.uint32)
     row = _mix(_mix(seed[0] ^ _mix(image * num_heads + head)) ^ candidate)
     token = jnp.arange(num_tokens, dtype=jnp.uint32)
     return _mix(row[..., None] ^ _mix(seed[1] ^ token)) >= threshold
 
-  return keep
+  return jax.tree_util.Partial(keep, seed)
 
 
 def _mix(x: jax.Array) -> jax.Array:

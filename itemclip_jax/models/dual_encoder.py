@@ -162,27 +162,24 @@ def make_vision(c: schema.Vision, dtype) -> nn.Module:
   if c.tower == "swin":
     return Swin(stages=c.stages, window=c.window, **own)
   own |= dict(depth=c.depth, patch=c.patch)
+  if c.tower == "vit3d":
+    return Vit3d(grid=c.grid, levels=c.levels, dropout=c.dropout, **own)
+  own |= dict(keeps=c.remat_keeps, scan=c.scan)
   if c.tower == "vit":
     return Vit(family=c.family, class_tokens=c.class_tokens,
                mixture_tokens=c.mixture_tokens, **own)
-  if c.tower == "vit3d":
-    return Vit3d(grid=c.grid, levels=c.levels, dropout=c.dropout, **own)
   return Hlip(
       grid=c.grid, slice_blocks=c.slice_blocks, study_blocks=c.study_blocks,
-      keeps=c.remat_keeps, scan=c.scan,
       series_embedding=c.series_embedding, name_encoder=c.name_encoder,
       max_order=schema.MAX_ORDER, class_tokens=c.class_tokens, **own)
 
 
 def make_text(c: schema.Text, dtype) -> Bert | ClipText:
   """The text tower that the settings describe."""
+  own = dict(vocab_size=c.vocab_size, width=c.width, depth=c.depth,
+             num_heads=c.num_heads, hidden=c.mlp_width, word_init=c.word_init,
+             scan=c.scan, remat=c.remat == "block", keeps=c.remat_keeps,
+             dtype=dtype)
   if c.tower == "clip":
-    return ClipText(vocab_size=c.vocab_size, width=c.width, depth=c.depth,
-                    num_heads=c.num_heads, hidden=c.mlp_width,
-                    max_positions=c.max_tokens, word_init=c.word_init,
-                    dtype=dtype)
-  return Bert(vocab_size=c.vocab_size, width=c.width, depth=c.depth,
-              num_heads=c.num_heads, hidden=c.mlp_width, dropout=c.dropout,
-              word_init=c.word_init, max_positions=max(512, c.max_tokens),
-              scan=c.scan, remat=c.remat == "block", keeps=c.remat_keeps,
-              dtype=dtype)
+    return ClipText(max_positions=c.max_tokens, **own)
+  return Bert(dropout=c.dropout, max_positions=max(512, c.max_tokens), **own)

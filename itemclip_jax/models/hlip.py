@@ -17,8 +17,9 @@ import jax.numpy as jnp
 
 from itemclip_jax.models import layers, repeated
 from itemclip_jax.models.series_name import SeriesNameEncoder
-from itemclip_jax.parallel.sharding import constrain
+from itemclip_jax.parallel.sharding import constrain, join_rows, split_rows
 
+_SERIES_AT_A_TIME = 4
 _LEVELS = ("study", "series", "slice")  # coarse to fine
 
 
@@ -201,6 +202,21 @@ class Hlip(nn.Module):
     tokens = layers.exact_zero_where(mask[..., None], tokens)
     return HlipOutput(cls=norm(cls), tokens=tokens, token_mask=mask)
 
+  def _in_parts(self, embed, volume):
+    """Some studies at a time: in the product's layout, whose last axis is a
+    patch wide, voxels take five times their memory."""
+    B, S = volume.shape[:2]
+    devices = max(1, jax.sharding.get_abstract_mesh().size)
+    own = B // devices if B % devices == 0 else 1
+    size = max(n for n in range(1, own + 1)
+               if own % n == 0 and n * S <= _SERIES_AT_A_TIME or n == 1)
+    part = jax.checkpoint(lambda p, v: embed.apply({"params": p}, v),
+                          prevent_cse=False)
+    params, embed = embed.variables["params"], embed.clone(parent=None)
+    made = jax.lax.map(lambda v: part(params, v),
+                       split_rows(volume, own // size))
+    return join_rows(made)
+
   def _settings(self, i: int) -> dict:
     """Of block i."""
     return dict(num_heads=self.num_heads,
@@ -216,34 +232,23 @@ class Hlip(nn.Module):
 
   def _looped(self, attend, levels, carry, train):
     """All blocks of `attend` as a loop over rounds."""
-    size = repeated.rounds(levels)
-    drops = train and self.drop_path > 0
-    keys = jax.random.split(
-        self.make_rng("dropout") if drops else jax.random.key(0), self.depth)
-    inputs = [
-        (repeated.for_matmuls(self.get_variable("params", f"block{i}"),
-                              self.dtype),
-         jnp.float32(self._settings(i)["drop_path"]), keys[i])
-        for i in range(self.depth)]
-
-    def apply(carry, place, own):
-      params, rate, key = own
-      block = layers.Block(
-          **self._settings(0) | ({"drop_path": rate} if drops else {}),
-          parent=None)
-      run = lambda params, group, mask: block.apply(
-          {"params": params}, group, mask, train, rngs={"dropout": key})
-      if self.remat:
-        run = jax.checkpoint(run, policy=repeated.policy(self.keeps),
-                             prevent_cse=False)
-      return attend(lambda group, mask, _: run(params, group, mask), *carry,
-                    levels[place - 1], levels[place])[0]
-
-    return repeated.loop(apply, carry, inputs, size=size)
+    make = lambda rate: layers.Block(
+        **self._settings(0) | {"drop_path": rate}, parent=None)
+    one = lambda block, carry, place: attend(
+        lambda group, mask, _: block(group, mask), *carry, levels[place - 1],
+        levels[place])[0]
+    return repeated.blocks(
+        self, make, one, carry, depth=self.depth, size=repeated.rounds(levels),
+        drop_path=self.drop_path, train=train, remat=self.remat,
+        keeps=self.keeps, dtype=self.dtype)
 
   def _embed(self, volume, series_names, series_order):
     """Patch embedding plus position and series embeddings."""
-    x = PatchEmbedding(self.width, self.patch, self.dtype, name="patch")(volume)
+    embed = PatchEmbedding(self.width, self.patch, self.dtype, name="patch")
+    if self.remat and not self.is_initializing():
+      x = self._in_parts(embed, volume)
+    else:
+      x = embed(volume)
     B, S, d, h, w, _ = x.shape
     table = self.param(
         "spatial_position",

@@ -7,20 +7,55 @@ one layer, no residual, no norm behind it. softmax0 has an extra slot of logit
 are separate methods, so that each item and each token is projected once and
 `ops.item_pairs` combines them for any choice of pairs.
 
+Few queries are cheaper the other way round. With x = LN v without its gain,
+
+    W_k LN_k(v) + b_k = U_k [x; 1],   q . U_k [x; 1] = (U_k^T q) . [x; 1]
+
+so that U_k is absorbed into the queries and, as pooling is linear, U_v into the
+output; keys and values of all heads are then [x; 1] itself.
+
 Reference: Lyu et al. 2025, https://arxiv.org/abs/2512.11141; initial values are
 those of torch's MultiheadAttention, which the published code uses.
 """
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from itemclip_jax.models.layers import layer_norm
 from itemclip_jax.ops import item_pairs
+from itemclip_jax.ops.attention import wide
 
 # Xavier over the packed [3 E, E] matrix: variance 2 / (3 E + E).
 _IN_VARIANCE = 0.5
 # U(-1 / sqrt(E), 1 / sqrt(E)): variance 1 / (3 E).
 _OUT_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+# Columns behind [x; 1]'s x: the 1 and zeros, for rows that start aligned.
+_MORE = 16
+
+
+@jax.custom_vjp
+def _normalise(x: jax.Array) -> jax.Array:
+  """LayerNorm without gain, in float32 or wider; gradient in one pass."""
+  return _normalise_fwd(x)[0]
+
+
+def _normalise_fwd(x):
+  centred = wide(x) - jnp.mean(wide(x), axis=-1, keepdims=True)
+  variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
+  gain = jax.lax.rsqrt(variance + 1e-5)
+  like = jnp.zeros((), x.dtype)
+  return centred * gain, (centred * gain, gain, like)
+
+
+def _normalise_bwd(saved, toward):
+  x, gain, like = saved
+  mean = jnp.mean(toward, axis=-1, keepdims=True)
+  along = jnp.mean(toward * x, axis=-1, keepdims=True)
+  return ((toward - mean - x * along) * gain).astype(like.dtype),
+
+
+_normalise.defvjp(_normalise_fwd, _normalise_bwd)
 
 
 class ItemAttention(nn.Module):
@@ -50,6 +85,17 @@ class ItemAttention(nn.Module):
     self.out = nn.DenseGeneral(self.width, (-2, -1), dtype=self.dtype,
                                kernel_init=_OUT_INIT)
 
+  @nn.nowrap
+  def layer(self, num_candidates: int) -> item_pairs.Layer:
+    """The way that has fewer products for so many queries on an image."""
+    apply = lambda method: lambda params, *args: self.apply(
+        {"params": params}, *args, method=method)
+    if num_candidates * self.num_heads <= self.width:
+      names = ("absorbed_items", "absorbed_tokens", "absorbed_output")
+    else:
+      names = ("project_items", "project_tokens", "output")
+    return item_pairs.Layer(*map(apply, names))
+
   def project_items(self, items: jax.Array) -> item_pairs.Items:
     """[M, E] item embeddings -> embeddings and queries [M, A, F]."""
     return item_pairs.Items(items, self.query(self.ln_query(items)))
@@ -68,6 +114,41 @@ class ItemAttention(nn.Module):
   def output(self, pooled: jax.Array) -> jax.Array:
     """[B, J, A, F] -> [B, J, E]."""
     return self.out(pooled)
+
+  def absorbed_items(self, items: jax.Array) -> item_pairs.Items:
+    """[M, E] item embeddings -> embeddings and queries [M, A, E + 16]."""
+    kernel = self._affine(self.ln_key, self.key)
+    query = self.query(self.ln_query(items))
+    # Attention divides by the square root of the width that it sees.
+    gain = (kernel.shape[0] / query.shape[-1]) ** 0.5
+    return item_pairs.Items(
+        items, gain * jnp.einsum("maf,eaf->mae", query, kernel))
+
+  def absorbed_tokens(
+      self,
+      tokens: jax.Array,        # [B, N, E]
+      token_mask: jax.Array,    # [B, N] bool, False = padding
+  ) -> item_pairs.Tokens:
+    """Keys and values [B, N, 1, E + 16], the same."""
+    tokens = _normalise(tokens).astype(self.dtype or tokens.dtype)
+    more = jnp.zeros((*tokens.shape[:2], _MORE), tokens.dtype)
+    tokens = jnp.concatenate([tokens, more.at[..., 0].set(1)], -1)[:, :, None]
+    return item_pairs.Tokens(tokens, tokens, token_mask)
+
+  def absorbed_output(self, pooled: jax.Array) -> jax.Array:
+    """[B, J, A, E + 16] -> [B, J, E]."""
+    kernel = self._affine(self.ln_value, self.value)
+    return self.out(jnp.einsum("bjae,eaf->bjaf", pooled, kernel))
+
+  def _affine(self, norm, dense) -> jax.Array:
+    """U of the header, [E + 16, A, F]."""
+    norm, dense = norm.variables["params"], dense.variables["params"]
+    kernel = norm["scale"][:, None, None] * dense["kernel"]
+    bias = dense["bias"] + jnp.einsum(
+        "e,eaf->af", norm["bias"], dense["kernel"])
+    kernel = jnp.concatenate([kernel, bias[None]])
+    kernel = jnp.pad(kernel, ((0, _MORE - 1), (0, 0), (0, 0)))
+    return kernel if self.dtype is None else kernel.astype(self.dtype)
 
   def __call__(self, items, tokens, token_mask, values=None):
     """Every item over one image each: [B, J, E] x [B, N, E] -> [B, J, E]."""

@@ -39,6 +39,41 @@ def loop(
   return jax.lax.scan(one_round, carry, stacked)[0]
 
 
+def blocks(
+    parent: nn.Module,
+    make: Callable,       # (drop_path) -> a block without parent
+    attend: Callable,     # (block, carry, place) -> carry; calls block(x, mask)
+    carry,
+    *,
+    depth: int,
+    size: int,            # blocks of a round
+    drop_path: float,     # of the last block; grows linearly from 0
+    train: bool,
+    remat: bool,
+    keeps: Sequence[str] = (),
+    dtype=None,
+):
+  """The blocks block0, block1 ... of a tower that has been initialised."""
+  drops = train and drop_path > 0
+  keys = jax.random.split(
+      parent.make_rng("dropout") if drops else jax.random.key(0), depth)
+  inputs = [
+      (for_matmuls(parent.get_variable("params", f"block{i}"), dtype),
+       jnp.float32(drop_path * i / max(depth - 1, 1)), keys[i])
+      for i in range(depth)]
+
+  def apply(carry, place, own):
+    params, rate, key = own
+    block = make(rate if drops else 0.0)
+    run = lambda params, x, mask: block.apply(
+        {"params": params}, x, mask, train, rngs={"dropout": key})
+    if remat:
+      run = jax.checkpoint(run, policy=policy(keeps), prevent_cse=False)
+    return attend(lambda x, mask: run(params, x, mask), carry, place)
+
+  return loop(apply, carry, inputs, size=size)
+
+
 def for_matmuls(params: dict, dtype) -> dict:
   """Kernels in the type of the products: half of what is stacked and read."""
   if dtype is None:

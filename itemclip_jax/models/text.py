@@ -15,11 +15,13 @@ Reference: Radford et al. 2021, https://arxiv.org/abs/2103.00020; initial values
 are open_clip's.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from itemclip_jax.models import layers
+from itemclip_jax.models import layers, repeated
 
 PAD_ID = 0
 _EPSILON = 1e-5
@@ -32,6 +34,10 @@ class ClipText(nn.Module):
     vocab_size, width, depth, num_heads, hidden: sizes; `hidden` of the MLP.
     max_positions: rows of the position table, the longest text.
     word_init: standard deviation of the initial word vectors.
+    scan: compile one block and loop, see `repeated`.
+    remat: in the loop, recompute each block in the backward pass, but for what
+      it `keeps`.
+    keeps: names of activations, see `config.towers`.
     dtype: type of the matmuls, None for the parameters'.
   """
   vocab_size: int = 49408
@@ -41,6 +47,9 @@ class ClipText(nn.Module):
   hidden: int = 2048
   max_positions: int = 77
   word_init: float = 0.02
+  scan: bool = False
+  remat: bool = False
+  keeps: tuple[str, ...] = ()
   dtype: jax.typing.DTypeLike | None = None
 
   @nn.compact
@@ -57,10 +66,18 @@ class ClipText(nn.Module):
     x = embed(self.vocab_size, "word", self.word_init)(ids)
     x = x + embed(self.max_positions, "position", 0.01)(jnp.arange(T))
     inits = _inits(self.width, self.depth, self.hidden)
-    for i in range(self.depth):
-      x = layers.Block(
-          self.num_heads, self.hidden, epsilon=_EPSILON, dtype=self.dtype,
-          causal=True, inits=inits, name=f"block{i}")(x, None, train)
+    block = functools.partial(
+        layers.Block, self.num_heads, self.hidden, epsilon=_EPSILON,
+        dtype=self.dtype, causal=True, inits=inits)
+    if self.scan and not self.is_initializing():
+      x = repeated.blocks(
+          self, lambda rate: block(drop_path=rate, parent=None),
+          lambda block, x, _: block(x, None), x, depth=self.depth, size=1,
+          drop_path=0.0, train=train, remat=self.remat, keeps=self.keeps,
+          dtype=self.dtype)
+    else:
+      for i in range(self.depth):
+        x = block(name=f"block{i}")(x, None, train)
     x = layers.layer_norm(_EPSILON, self.dtype, "norm")(x)
     # A row of padding reads position 0 and is masked later.
     end = jnp.max(jnp.where(ids != PAD_ID, jnp.arange(T), 0), axis=1)  # [M]

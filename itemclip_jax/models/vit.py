@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from itemclip_jax.errors import UserError
-from itemclip_jax.models import layers
+from itemclip_jax.models import layers, repeated
 from itemclip_jax.models.hlip import HlipOutput, patches
 from itemclip_jax.parallel.sharding import constrain
 
@@ -41,7 +41,9 @@ class Vit(nn.Module):
     mixture_tokens: learnt tokens behind the patches that are handed out in
       their place (Llip); 0 = none.
     drop_path: of the last block; grows linearly from 0.
-    remat: recompute each block in the backward pass.
+    remat: recompute each block in the backward pass, but for what it `keeps`.
+    keeps: names of activations, see `config.towers`.
+    scan: compile one block and loop, see `repeated`.
     dtype: type of the matmuls, None for the input's.
   """
   family: Literal["clip", "imagenet"] = "clip"
@@ -54,6 +56,8 @@ class Vit(nn.Module):
   mixture_tokens: int = 0
   drop_path: float = 0.0
   remat: bool = False
+  keeps: tuple[str, ...] = ()
+  scan: bool = False
   dtype: jax.typing.DTypeLike | None = None
 
   @nn.compact
@@ -78,13 +82,22 @@ class Vit(nn.Module):
         project=_PACKED, out=layers.torch_linear, fc1=layers.torch_linear,
         fc2=layers.torch_linear, bias1=layers.torch_bias(self.width),
         bias2=layers.torch_bias(hidden))
-    block = nn.remat(layers.Block, static_argnums=(3,)) if self.remat else (
-        layers.Block)
-    for i in range(self.depth):
-      x = block(self.num_heads, hidden,
-                self.drop_path * i / max(self.depth - 1, 1),
-                _EPSILON[self.family], self.dtype, inits=inits,
-                name=f"block{i}")(x, None, train)
+    settings = dict(num_heads=self.num_heads, hidden=hidden,
+                    epsilon=_EPSILON[self.family], dtype=self.dtype,
+                    inits=inits)
+    if self.scan and not self.is_initializing():
+      x = repeated.blocks(
+          self, lambda rate: layers.Block(**settings, drop_path=rate,
+                                          parent=None),
+          lambda block, x, _: block(x, None), x, depth=self.depth, size=1,
+          drop_path=self.drop_path, train=train, remat=self.remat,
+          keeps=self.keeps, dtype=self.dtype)
+    else:
+      block = nn.remat(layers.Block, static_argnums=(3,), policy=repeated.policy(
+          self.keeps)) if self.remat else layers.Block
+      for i in range(self.depth):
+        x = block(**settings, name=f"block{i}", drop_path=self.drop_path * i
+                  / max(self.depth - 1, 1))(x, None, train)
     x = layers.layer_norm(_EPSILON[self.family], self.dtype, "norm")(x)
     P, M = self.class_tokens, self.mixture_tokens
     tokens = x[:, -M:] if M else x[:, P:]

@@ -7,7 +7,6 @@ Reference: Lyu et al. 2025, https://arxiv.org/abs/2512.11141.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +52,7 @@ class Objective:
     keep = None
     if self.settings.token_drop_rate:
       keep = negatives.keep_function(
-          drop, self.settings.token_drop_rate, num_images=B,
+          drop, self.settings.token_drop_rate,
           num_heads=self.attention.num_heads, num_tokens=out.tokens.shape[1])
     same = None
     if self.settings.iis_ignore_overlap:
@@ -126,14 +125,11 @@ class Objective:
   def _compare(self, out, params, index, keep):
     """Every image with its candidates [B, J]."""
     s = self.settings
-    B, K, _ = out.items.shape
-    apply = functools.partial(
-        self.attention.apply, {"params": params["item_attention"]})
-    return item_pairs.compare(
-        apply(out.items.reshape(B * K, -1), method="project_items"),
-        apply(out.tokens, out.token_mask, method="project_tokens"),
-        index, functools.partial(apply, method="output"), num_own=K,
-        kta_rate=s.kta_rate if s.kta_weight else None, keep=keep,
+    B, K, E = out.items.shape
+    return item_pairs.compare_images(
+        self.attention.layer(index.shape[1]), params["item_attention"],
+        out.items.reshape(B * K, E), out.tokens, out.token_mask, index,
+        num_own=K, kta_rate=s.kta_rate if s.kta_weight else None, keep=keep,
         block=s.block)
 
 

@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 
 from itemclip_jax.ops import attention_backends as backends
-from itemclip_jax.ops import fused_attention
 from itemclip_jax.ops.attention_backends import wide
 
 _MOST_LOGITS = 1 << 29       # of a device, 2 GiB in float32
@@ -92,9 +91,11 @@ def _suited(query, key, causal: bool, platform: str) -> str:
   many = G * A * Q * N > _MOST_LOGITS * devices
   kernels = query.dtype.itemsize <= 4 and G % devices == 0
   if platform == "tpu" and kernels and not causal and N > _SHORT:
+    # pylint: disable=g-import-not-at-top
+    from itemclip_jax.ops import fused_attention, splash_attention
     if fused_attention.fits(Q, N, A, F):
       return "fused"
-    if backends.splash_takes(F):
+    if splash_attention.fits(F):
       return "splash"
   if (platform in ("gpu", "cuda") and kernels and query.dtype.itemsize == 2
       and not backends.cudnn_fault()):

@@ -1,24 +1,20 @@
 """The ways to compute attention; `attention` says when which is taken.
 
 All take `(query [G, Q, A, F], key [G, N, A, F], value [G, N, A, F], mask [G, N]
-bool or None, causal)` and return [G, Q, A, F].
+bool or None, causal)` and return [G, Q, A, F]. Kernels of TPUs are imported
+where they are called: they take a while, and most machines have no TPU.
 """
+
+# pylint: disable=g-import-not-at-top
 
 import functools
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
-from jax.experimental.pallas.ops.tpu.splash_attention import (
-    splash_attention_kernel as splash_kernel,
-    splash_attention_mask as splash_mask)
 import jax.numpy as jnp
 
-from itemclip_jax.ops import fused_attention
 from itemclip_jax.parallel.sharding import over_rows
 
 _CHUNK = 1 << 24     # logits of one block of queries
-_TILE = 128          # splash wants lengths that are multiples of it
-_QUERIES, _KEYS = 512, 1536   # most rows and columns of a block of splash
 
 
 def wide(x: jax.Array) -> jax.Array:
@@ -67,6 +63,7 @@ def _interpreted() -> bool:
 
 def fused(query, key, value, mask, causal):
   """See `fused_attention`."""
+  from itemclip_jax.ops import fused_attention
   if causal:
     raise ValueError("The fused kernels have no causal form; take xla.")
   A = query.shape[2]
@@ -77,51 +74,14 @@ def fused(query, key, value, mask, causal):
              _mask(mask, key)).reshape(query.shape)
 
 
-def splash_takes(head_width: int) -> bool:
-  """Whether the kernel compiles for such heads."""
-  return head_width % 64 == 0
-
-
 def splash(query, key, value, mask, causal):
-  """Lengths are padded to whole tiles; padding is another segment."""
+  """See `splash_attention`."""
+  from itemclip_jax.ops import splash_attention
   if causal:
     raise ValueError("The causal form of splash is not used; take xla.")
-  run = over_rows(functools.partial(_splash, interpret=_interpreted()))
+  run = over_rows(functools.partial(splash_attention.attend,
+                                    interpret=_interpreted()))
   return run(query, key, value, _mask(mask, key))
-
-
-def _splash(query, key, value, mask, *, interpret):
-  G, Q, A, F = query.shape
-  rows, columns = (-(-n // _TILE) * _TILE for n in (Q, key.shape[1]))
-
-  def heads_first(x, length):     # [G, A, length, F]
-    return jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0), (0, 0))
-                   ).swapaxes(1, 2)
-
-  segment = jnp.pad(~mask, ((0, 0), (0, columns - key.shape[1])),
-                    constant_values=True).astype(jnp.int32)
-  kernel = splash_kernel.make_splash_mha_single_device(
-      splash_mask.MultiHeadMask(
-          [splash_mask.FullMask((rows, columns))] * A),
-      block_sizes=_blocks(rows, columns), interpret=interpret)
-  real = jnp.zeros((rows,), jnp.int32)
-  one = lambda q, k, v, s: kernel(q, k, v, splash_kernel.SegmentIds(real, s))
-  out = jax.vmap(one)(heads_first(query * F ** -0.5, rows),
-                      heads_first(key, columns), heads_first(value, columns),
-                      segment)
-  return checkpoint_name(out.swapaxes(1, 2)[:, :Q], "attention")
-
-
-def _blocks(rows: int, columns: int) -> splash_kernel.BlockSizes:
-  """The largest that divide the lengths."""
-  def largest(length, most):
-    tiles = length // _TILE
-    return _TILE * max(n for n in range(1, most // _TILE + 1)
-                       if tiles % n == 0)
-  q, kv = largest(rows, _QUERIES), largest(columns, _KEYS)
-  return splash_kernel.BlockSizes(
-      block_q=q, block_kv=kv, block_kv_compute=kv, block_q_dkv=q,
-      block_kv_dkv=kv, block_kv_dkv_compute=kv, block_q_dq=q, block_kv_dq=kv)
 
 
 def cudnn(query, key, value, mask, causal):

@@ -9,9 +9,13 @@ For image i and candidate item j with query q_j, keys k_n and values v_n
     own   = cos(o_j, t_k), k the image's own items   separation
 
 where the key tokens of (i, j) are the `kta_rate` share of image i's real tokens
-with the largest head-averaged w_jn. Candidates are worked off in blocks whose
-attention is recomputed in the backward pass, so that memory does not grow with
-candidates times tokens.
+with the largest head-averaged w_jn.
+
+`compare` works off pieces, some candidates of some images at a time, which are
+recomputed in the backward pass: memory grows neither with candidates nor with
+images times tokens, and a piece stays in the cache of a processor.
+`compare_images` projects an image's tokens within its piece as well, on every
+device for its own images.
 
 Reference: Lyu et al. 2025, https://arxiv.org/abs/2512.11141, section 3.
 """
@@ -23,21 +27,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from itemclip_jax.ops.attention import softmax_zero_slot, wide
-from itemclip_jax.parallel.sharding import constrain
+from itemclip_jax.ops import item_pooling
+from itemclip_jax.ops.attention import wide
+from itemclip_jax.ops.item_pooling import Tokens, recomputed
+from itemclip_jax.parallel import sharding
+
+# Attention weights of a piece: those of a CPU fit its cache, and accelerators
+# want large products.
+_PIECE = {"cpu": 2**19}
+_LARGE_PIECE = 2**24
 
 
 class Items(NamedTuple):
   """All M text items of a batch, each projected once."""
   embedding: jax.Array  # [M, E] not normalised
   query: jax.Array      # [M, A, F]
-
-
-class Tokens(NamedTuple):
-  """The image tokens of B studies, projected."""
-  key: jax.Array        # [B, N, A, F]
-  value: jax.Array      # [B, N, A, F]
-  mask: jax.Array       # [B, N] bool, False = padding
 
 
 class Pairs(NamedTuple):
@@ -47,9 +51,19 @@ class Pairs(NamedTuple):
   own: jax.Array               # [B, J, K] candidate j's pooled vector, item k
 
 
-# `keep(start, size)` returns bool [B, A, size, N]: which tokens each head of
-# the candidates start .. start + size - 1 may see.
-KeepFn = Callable[[jax.Array, int], jax.Array]
+class Layer(NamedTuple):
+  """An attention layer as functions of its parameters."""
+  items: Callable       # (params, [M, E]) -> Items
+  tokens: Callable      # (params, [b, N, E], [b, N] bool) -> Tokens
+  out: Callable         # (params, [b, j, A, F]) -> [b, j, E]
+
+
+# `keep(images, start, size)` returns bool [b, A, size, N]: which tokens of the
+# images [b] each head of the candidates start .. start + size - 1 may see.
+# Where it holds arrays it is a tree of them, as `jax.tree_util.Partial` is.
+KeepFn = Callable[[jax.Array, jax.Array, int], jax.Array]
+
+attention_weights, pool = item_pooling.attention_weights, item_pooling.pool
 
 
 def unit(x: jax.Array) -> jax.Array:
@@ -59,80 +73,130 @@ def unit(x: jax.Array) -> jax.Array:
   return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))
 
 
-def key_tokens(
-    attention: jax.Array,    # [B, J, N] head-averaged weights
-    token_mask: jax.Array,   # [B, N] bool
-    rate: float,
-) -> jax.Array:              # [B, J, N] bool
-  """The max(1, floor(rate * n)) largest of each row's n real tokens.
+def compare_images(
+    layer: Layer,
+    params,                         # of `layer`
+    items: jax.Array,               # [B K, E] embeddings
+    tokens: jax.Array,              # [B, N, E]
+    token_mask: jax.Array,          # [B, N] bool
+    candidates: jax.Array,          # [B, J] int, rows of `items`
+    *,
+    keep: jax.Array | KeepFn | None = None,
+    **settings,                     # of `compare`
+) -> Pairs:
+  """`compare` with all projections, on every device for its own images.
 
-  Of equal weights the lower index wins. Carries no gradient.
+  Devices exchange the embeddings of items, and the gradients of these and of
+  the parameters, once each.
   """
-  N = attention.shape[-1]
-  # A table instead of arithmetic: floor(rate * n) must not depend on float32.
-  counts = np.array([max(1, int(rate * n)) for n in range(N + 1)])
-  num_keys = jnp.asarray(counts)[token_mask.sum(-1)]                 # [B]
-  attention = jax.lax.stop_gradient(attention)
-  attention = jnp.where(token_mask[:, None], attention, -1.0)
-  values, indices = jax.lax.top_k(attention, int(counts[-1]))
-  last = (num_keys - 1)[:, None, None]
-  value = jnp.take_along_axis(values, last, axis=-1)                 # [B, J, 1]
-  index = jnp.take_along_axis(indices, last, axis=-1)
-  tie = (attention == value) & (jnp.arange(N) <= index)
-  return ((attention > value) | tie) & token_mask[:, None]
+  bits, keep = (None, keep) if callable(keep) else (keep, None)
 
+  def own_rows(images, tokens, candidates, bits, items, params, keep):
+    return compare(
+        layer.items(params, items), tokens, candidates,
+        lambda pooled: layer.out(params, pooled), images=images,
+        project=lambda some: layer.tokens(params, *some),
+        keep=keep if bits is None else bits, **settings)
 
-def pool(weights: jax.Array, value: jax.Array, out: Callable) -> jax.Array:
-  """Weighted sum of values, heads joined: [B,A,J,N], [B,N,A,F] -> [B,J,E]."""
-  pooled = jnp.einsum("bajn,bnaf->bjaf", weights.astype(value.dtype), value)
-  return out(pooled)
-
-
-def attention_weights(
-    query: jax.Array,        # [B, J, A, F]
-    tokens: Tokens,
-) -> jax.Array:              # [B, A, J, N]
-  """Attention of each candidate over an image's tokens, zero slot removed."""
-  return softmax_zero_slot(_logits(query, tokens.key),
-                           tokens.mask[:, None, None])
+  return sharding.over_rows(own_rows, num_whole=3)(
+      jnp.arange(len(candidates)), (tokens, token_mask), candidates, bits,
+      items, params, keep)
 
 
 def compare(
     items: Items,
-    tokens: Tokens,
+    tokens: Tokens | tuple,         # what `project` takes; the mask is last
     candidates: jax.Array,          # [B, J] int, rows of `items`
     out: Callable[[jax.Array], jax.Array],  # [B, J, A, F] -> [B, J, E]
     *,
-    num_own: int,                   # K; image b owns items b K .. b K + K - 1
+    num_own: int,                   # K; image i owns items i K .. i K + K - 1
     kta_rate: float | None = None,  # None: no key tokens
     keep: jax.Array | KeepFn | None = None,  # [B, A, J, N] bool, or a function
-    block: int = 0,                 # candidates at a time; 0 = all
+    block: int = 0,                 # candidates at a time; see `_sizes`
+    project: Callable[[tuple], Tokens] | None = None,  # of some images
+    images: jax.Array | None = None,  # [B] int, i of each row; None: 0 .. B - 1
 ) -> Pairs:
   """Compares every image with its candidate items; see the header."""
   B, J = candidates.shape
   items = Items(*map(jnp.asarray, items))
-  E = items.embedding.shape[-1]
-  own = unit(items.embedding[:B * num_own]).reshape(B, num_own, E)
+  bits, keep = (None, keep) if callable(keep) else (keep, None)
+  A, F = items.query.shape[1:]
+  num_images, size = _sizes(B, J, A * tokens[-1].shape[1], block)
+  # Where heads share keys, what they pool is kept anyway; see `item_pooling`.
+  last = F > items.embedding.shape[-1] and size == J
 
-  if keep is not None and not callable(keep):
-    bits = keep
-    keep = lambda start, size: jax.lax.dynamic_slice_in_dim(
-        bits, start, size, axis=2)
+  images = jnp.arange(B) if images is None else images
+  candidates = jnp.asarray(candidates)
+  mine = images[:, None] * num_own + jnp.arange(num_own)
 
-  def some(start, index):           # index [B, j]
-    query = constrain(items.query[index], ("batch", None, "heads", None))
-    text = constrain(unit(items.embedding[index]), ("batch", None, "embed"))
-    seen = None if keep is None else keep(start, index.shape[1])
-    return _compare(query, text, own, tokens, out, kta_rate, seen)
+  def finish(pooled, index, mine):
+    text = sharding.constrain(unit(items.embedding[index]),
+                              ("batch", None, "embed"))
+    return _cosines(*pooled, text, unit(items.embedding[mine]), out)
 
-  if not 0 < block < J:
-    return some(0, candidates)
+  def some(rows):
+    images, mine, tokens, index, bits = rows
+    tokens = tokens if project is None else project(tokens)
+
+    def part(start, index):         # index [b, j]
+      query = sharding.constrain(items.query[index],
+                                 ("batch", None, "heads", None))
+      seen = bits
+      if bits is not None:
+        seen = jax.lax.dynamic_slice_in_dim(bits, start, index.shape[1], axis=2)
+      elif keep is not None:
+        seen = keep(images, start, index.shape[1])
+      pooled = item_pooling.pooled(query, tokens, kta_rate, seen)
+      return pooled if last else finish(pooled, index, mine)
+
+    return _in_blocks(part, index, size)
+
+  found = _in_steps(some, (images, mine, tokens, candidates, bits), num_images)
+  return finish(found, candidates, mine) if last else found
+
+
+def _in_steps(some: Callable, rows: tuple, num_images: int):
+  """`some(rows)`, of `num_images` at a time."""
+  B = len(rows[0])
+  if num_images == B:
+    return some(rows)
+  if num_images == 1:  # without reshaping, which would copy all tokens
+    found = jax.lax.map(recomputed(lambda row: some(
+        jax.tree.map(lambda x: x[None], row))), rows)
+  else:
+    found = jax.lax.map(recomputed(some), jax.tree.map(
+        lambda x: x.reshape(-1, num_images, *x.shape[1:]), rows))
+  return jax.tree.map(lambda x: x.reshape(B, *x.shape[2:]), found)
+
+
+def _sizes(B: int, J: int, row: int, block: int) -> tuple[int, int]:
+  """Images and candidates of a piece, for `row` weights of a pair.
+
+  `block` candidates; 0 takes as many as a piece holds. If all go in at once
+  by request, so do all images, and nothing is recomputed.
+  """
+  if block >= J:
+    return B, J
+  most = _PIECE.get(sharding.platform(), _LARGE_PIECE)
+  if not block:
+    block = -(-J // -(-J * row // most))
+  if not sharding.rows_are_here():
+    return B, block
+  fit = max(1, most // (block * row))
+  return max(n for n in range(1, B + 1) if B % n == 0 and n <= fit), block
+
+
+def _in_blocks(part: Callable, index: jax.Array, block: int) -> Pairs:
+  """`part(start, index[:, start:start + block])` of all blocks, joined."""
+  J = index.shape[1]
+  if block >= J:
+    return part(0, index)
   num_blocks = -(-J // block)
   # The last block starts early instead of being padded: no made-up candidates.
   starts = np.minimum(np.arange(num_blocks) * block, J - block)
-  part = jax.checkpoint(lambda s: some(
-      s, jax.lax.dynamic_slice_in_dim(candidates, s, block, axis=1)))
-  blocks = jax.lax.map(part, jnp.asarray(starts))
+  blocks = jax.lax.map(recomputed(lambda s: part(
+      s, jax.lax.dynamic_slice_in_dim(index, s, block, axis=1))),
+      jnp.asarray(starts))
   where = np.arange(J)
   which = where // block
   within = where - starts[which]
@@ -140,22 +204,11 @@ def compare(
       lambda x: jnp.moveaxis(x, 0, 1)[:, which, within], blocks)
 
 
-def _logits(query: jax.Array, key: jax.Array) -> jax.Array:
-  scale = query.shape[-1] ** -0.5
-  return wide(jnp.einsum("bjaf,bnaf->bajn", query * scale, key))
-
-
-def _compare(query, text, own, tokens, out, kta_rate, keep) -> Pairs:
-  """`compare` for candidates that are already gathered."""
-  real = tokens.mask[:, None, None]                       # [B, 1, 1, N]
-  logits = _logits(query, tokens.key)                     # [B, A, j, N]
-  weights = softmax_zero_slot(logits, real if keep is None else real & keep)
-  pooled = unit(pool(weights, tokens.value, out))         # [B, j, E]
-  local = jnp.einsum("bje,bje->bj", pooled, text)
+def _cosines(local, key, text, own, out) -> Pairs:
+  """`Pairs` from pooled vectors [B, A, j, F]."""
+  pooled = unit(out(jnp.moveaxis(local, 1, 2)))               # [B, j, E]
   own = jnp.einsum("bje,bke->bjk", pooled, own)
-  if kta_rate is None:
-    return Pairs(local, None, own)
-  chosen = key_tokens(weights.mean(1), tokens.mask, kta_rate)
-  weights = softmax_zero_slot(logits, chosen[:, None])
-  pooled = unit(pool(weights, tokens.value, out))
-  return Pairs(local, jnp.einsum("bje,bje->bj", pooled, text), own)
+  local = jnp.einsum("bje,bje->bj", pooled, text)
+  if key is not None:
+    key = jnp.einsum("bje,bje->bj", unit(out(jnp.moveaxis(key, 1, 2))), text)
+  return Pairs(local, key, own)

@@ -29,7 +29,7 @@ PARAM_RULES = (
 
 
 def constrain(x: jax.Array, logical: tuple[str | None, ...]) -> jax.Array:
-  """Pins the layout of an activation; a no-op without a mesh or within `over_rows`."""
+  """Pins an activation's layout, where there is one: not in `over_rows`."""
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty or AxisType.Manual in mesh.axis_types:
     return x
@@ -67,6 +67,22 @@ def platform() -> str:
   if mesh.empty or mesh.abstract_device is None:
     return jax.default_backend()
   return mesh.abstract_device.platform
+
+
+def split_rows(tree, count: int):
+  """[B, ...] -> [count, B / count, ...]: every count-th row together.
+
+  Rows of a device stay on it: it holds neighbours, and of these every part
+  takes its share.
+  """
+  return jax.tree.map(lambda x: x.reshape(
+      len(x) // count, count, *x.shape[1:]).swapaxes(0, 1), tree)
+
+
+def join_rows(tree):
+  """What `split_rows` took apart."""
+  return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(
+      -1, *x.shape[2:]), tree)
 
 
 def param_spec(path: str, shape: tuple[int, ...], fsdp: int) -> P:

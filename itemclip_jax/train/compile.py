@@ -23,9 +23,6 @@ from itemclip_jax.train import step as step_lib
 from itemclip_jax.train.ahead import chips, dataless, estimate, files, libtpu
 from itemclip_jax.train.writer import write_json
 
-# Nothing is computed twice, and no loop hides what is never used.
-_PLAIN = dict(remat="none", remat_keeps=(), scan=False)
-
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -94,11 +91,7 @@ def model_flops(run: setup.Run) -> int:
 
   Forward and backward pass of towers, projections and losses, as written.
   """
-  config = dataclasses.replace(
-      run.config, mesh=schema.Mesh(),
-      vision=dataclasses.replace(run.config.vision, **_PLAIN),
-      text=dataclasses.replace(run.config.text, **_PLAIN),
-      loss=dataclasses.replace(run.config.loss, block=0))
+  config = dataclasses.replace(dataless.plain(run.config), mesh=schema.Mesh())
   one = mesh_lib.make_mesh(1, 1, jax.devices("cpu")[:1])
   plain = dataless.make_run(config, one, run.workdir)
   step = step_lib.make_train_step(

@@ -16,29 +16,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-
-def split(tree, count: int):
-  """[B, ...] -> [count, B / count, ...]: every count-th row together.
-
-  Rows of a device stay on it: it holds neighbours, and of these every
-  micro-batch takes its share.
-  """
-  return jax.tree.map(lambda x: x.reshape(
-      len(x) // count, count, *x.shape[1:]).swapaxes(0, 1), tree)
-
-
-def join(tree):
-  """What `split` took apart."""
-  return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(
-      -1, *x.shape[2:]), tree)
+from itemclip_jax.parallel.sharding import join_rows, split_rows
 
 
 def encoded(encode: Callable, views: tuple, key: jax.Array, *, count: int):
   """`encode(views, key)`, a micro-batch at a time, all rows joined."""
-  features = jax.lax.map(lambda part: encode(*part),
-                         (split(views, count), jax.random.split(key, count)))
+  parts = split_rows(views, count), jax.random.split(key, count)
+  features = jax.lax.map(lambda part: encode(*part), parts)
   # What has no rows, as scale and bias, is the same in all of them.
-  return jax.tree.map(lambda x: join(x) if x.ndim > 1 else x[0], features)
+  return jax.tree.map(lambda x: join_rows(x) if x.ndim > 1 else x[0], features)
 
 
 def gradients(
@@ -57,7 +43,7 @@ def gradients(
       lambda p, out: loss(out, p), argnums=(0, 1), has_aux=True,
       allow_int=True)(params, outputs)
   cotangents = jax.tree.map(
-      lambda x: split(x, count) if x.ndim
+      lambda x: split_rows(x, count) if x.ndim
       else jnp.broadcast_to(x / count, (count,)), wanted)
 
   def add(total, part):
@@ -65,5 +51,5 @@ def gradients(
     _, back = jax.vjp(lambda p: encode(p, micro, key), params)
     return jax.tree.map(jnp.add, total, back(cotangent)[0]), None
 
-  parts = split(views, count), jax.random.split(key, count), cotangents
+  parts = split_rows(views, count), jax.random.split(key, count), cotangents
   return jax.lax.scan(add, own, parts)[0], metrics

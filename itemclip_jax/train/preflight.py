@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 
 from itemclip_jax.errors import UserError
+from itemclip_jax.ops import attention
 from itemclip_jax.parallel import sharding
 
 _SPARE_COPIES = 2  # of a checkpoint: the best one, and the one being written
@@ -47,6 +48,7 @@ def check(run, *, num_studies: int, num_valid: int, first_step: int) -> str:
       f"process {jax.process_index() + 1} of {jax.process_count()}: "
       f"{jax.local_device_count()} of {jax.device_count()} devices "
       f"({jax.local_devices()[0].device_kind}, {_mesh(run.mesh)})",
+      attention.describe(run.config.attention),
       f"memory a device: needs {_size(memory)} + activations, has "
       f"{_size(have_memory)}",
       f"disk: needs {_size(disk)}, has {_size(have_disk)}",

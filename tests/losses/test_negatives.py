@@ -88,16 +88,18 @@ def test_groups_contrast_the_row_of_other_ranks_with_all_its_items():
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 1.0])
 def test_keep_rate_and_independence_of_blocks(rate):
-  keep = negatives.keep_function(jax.random.key(0), rate, num_images=5,
-                                 num_heads=4, num_tokens=200)
-  bits = np.asarray(keep(0, 30))
+  keep = negatives.keep_function(jax.random.key(0), rate, num_heads=4,
+                                 num_tokens=200)
+  bits = np.asarray(keep(jnp.arange(5), 0, 30))
   assert abs(bits.mean() - (1 - rate)) < 0.01  # 120 000 draws, 7 sigma
-  np.testing.assert_array_equal(np.asarray(keep(7, 10)), bits[:, :, 7:17])
+  np.testing.assert_array_equal(keep(jnp.array([3, 1]), 7, 10),
+                                bits[[3, 1], :, 7:17])
 
 
 def test_keep_bits_are_not_correlated_between_axes():
   bits = np.asarray(negatives.keep_function(
-      jax.random.key(0), 0.5, num_images=8, num_heads=4, num_tokens=256)(0, 32))
+      jax.random.key(0), 0.5, num_heads=4, num_tokens=256)(
+          jnp.arange(8), 0, 32))
   signs = 2.0 * bits - 1
   for axis in range(4):
     a = np.take(signs, range(signs.shape[axis] - 1), axis)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from itemclip_jax.models import bert, hlip, repeated
+from itemclip_jax.models import bert, hlip, repeated, text, vit
 
 # float32: six blocks whose sums run in another order, or are made twice.
 CLOSE = dict(rtol=1e-4, atol=1e-5)
@@ -107,3 +107,17 @@ def test_drop_path_keeps_the_expectation(rate):
   np.testing.assert_array_equal(y[:, 0], y[:, 1])   # whole groups
   assert abs(float(y.mean()) - 1) < 0.03            # 4 standard errors
   np.testing.assert_array_equal(repeated.DropPath(rate).apply({}, x, False), x)
+
+
+@pytest.mark.parametrize("settings", LOOPED)
+def test_other_looped_towers_equal_the_unrolled_ones(settings):
+  picture = VOLUME[:, :1, :3]
+  sees = functools.partial(vit.Vit, patch=(3, 4, 4), width=8, depth=3,
+                           num_heads=2)
+  reads = functools.partial(text.ClipText, vocab_size=20, width=8, depth=3,
+                            num_heads=2, hidden=16, max_positions=6)
+  for make, inputs in ((sees, (picture, MASK[:, :1])), (reads, (IDS,))):
+    params = parameters(make(), *inputs)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, **CLOSE),
+                 value_and_gradients(make(**settings), params, *inputs),
+                 value_and_gradients(make(), params, *inputs))

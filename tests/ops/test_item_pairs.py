@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from itemclip_jax.ops import item_pairs
+from itemclip_jax.ops import key_tokens as key_token_lib
 
 B, J, N, K, A, F = 2, 5, 8, 2, 2, 3
 E = A * F
@@ -15,7 +16,7 @@ E = A * F
 CLOSE = dict(rtol=1e-5, atol=1e-6)
 
 
-key_tokens = jax.jit(item_pairs.key_tokens, static_argnums=2)
+key_tokens = jax.jit(key_token_lib.key_tokens, static_argnums=2)
 
 
 def chosen(weights, mask, rate):
@@ -49,6 +50,21 @@ def test_of_equal_weights_the_lower_index_wins():
   assert chosen([0.1, 0.3, 0.3, 0.3], np.ones(4), 0.5) == [1, 2]
   assert chosen(np.zeros(4), np.ones(4), 0.5) == [0, 1]
   assert chosen(np.zeros(4), [False, True, True, True], 0.7) == [1, 2]
+
+
+def test_key_tokens_are_those_of_a_stable_sort():
+  """With many ties, and in both widths of numbers."""
+  rng = np.random.default_rng(0)
+  weights = rng.integers(0, 6, (2, 3, 40)) / 7.0
+  mask = rng.random((2, 40)) < 0.8
+  for dtype in (np.float32, np.float64):
+    with jax.enable_x64(dtype == np.float64):
+      found = np.asarray(key_tokens(weights.astype(dtype), mask, 0.3))
+    for i, j in np.ndindex(2, 3):
+      real = np.flatnonzero(mask[i])
+      order = real[np.argsort(-weights[i, j, real], kind="stable")]
+      wanted = np.sort(order[:int(0.3 * len(real))])
+      np.testing.assert_array_equal(np.flatnonzero(found[i, j]), wanted)
 
 
 def test_an_image_without_tokens_has_no_key_tokens():
@@ -113,8 +129,8 @@ def test_without_own_items_the_rest_is_unchanged(compare):
 
 def test_blocks_and_the_form_of_their_masks_change_nothing(compare):
   keep = np.random.default_rng(1).random((B, A, J, N)) < 0.7
-  by_function = lambda start, size: jax.lax.dynamic_slice_in_dim(
-      jnp.asarray(keep), start, size, axis=2)
+  by_function = lambda images, start, size: jax.lax.dynamic_slice_in_dim(
+      jnp.asarray(keep)[images], start, size, axis=2)
   settings = dict(num_own=K, kta_rate=0.3)
   whole = compare[0](keep=keep, **settings)
   for given in (keep, by_function):
@@ -131,7 +147,7 @@ def test_a_vector_of_zeros_stays_zero_and_finite():
 
 def test_the_choice_of_key_tokens_carries_no_gradient():
   mask = np.ones((1, 4), bool)
-  total = lambda w: jnp.sum(w * item_pairs.key_tokens(w, mask, 0.5))
+  total = lambda w: jnp.sum(w * key_token_lib.key_tokens(w, mask, 0.5))
   weights = np.array([[[0.4, 0.3, 0.2, 0.1]]], np.float32)
   np.testing.assert_array_equal(jax.jit(jax.grad(total))(weights)[0, 0],
                                 [1, 1, 0, 0])

@@ -13,7 +13,7 @@ from itemclip_jax.config import schema
 from itemclip_jax.errors import UserError
 from itemclip_jax.parallel import mesh as mesh_lib
 from itemclip_jax.parallel import sharding
-from itemclip_jax.train import micro_batches, optimizer
+from itemclip_jax.train import optimizer
 from itemclip_jax.train import step as step_lib
 from tests import tiny
 
@@ -65,9 +65,9 @@ def test_micro_batches_serve_other_objectives(objective):
 
 def test_rows_of_a_device_stay_on_it():
   """8 rows on 4 devices of 2: every micro-batch of 4 has one of each."""
-  parts = micro_batches.split(np.arange(8), 2)
+  parts = sharding.split_rows(np.arange(8), 2)
   np.testing.assert_array_equal(parts, [[0, 2, 4, 6], [1, 3, 5, 7]])
-  np.testing.assert_array_equal(micro_batches.join(parts), np.arange(8))
+  np.testing.assert_array_equal(sharding.join_rows(parts), np.arange(8))
 
 
 def test_a_batch_that_does_not_split_is_refused():

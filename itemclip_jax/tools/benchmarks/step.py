@@ -61,7 +61,7 @@ def measured(config: schema.Config, *, repeats: int, side: int = _SIDE) -> dict:
   mesh = mesh_lib.make_mesh(config.mesh.data, config.mesh.fsdp)
   machine = fresh.machine()      # before we load it ourselves
   rate = matmul_rate(side)
-  counted, executed = _flops(_plain(config), mesh), _flops(config, mesh)
+  counted, executed = _flops(dataless.plain(config), mesh), _flops(config, mesh)
   with jax.set_mesh(mesh):
     call, program = _compiled(config, mesh)
     call()
@@ -128,14 +128,6 @@ def _timed(call) -> float:
   began = time.perf_counter()
   call()
   return time.perf_counter() - began
-
-
-def _plain(config: schema.Config) -> schema.Config:
-  """The same model, which recomputes nothing."""
-  whole = lambda tower: dataclasses.replace(tower, remat="none", remat_keeps=())
-  return dataclasses.replace(
-      config, vision=whole(config.vision), text=whole(config.text),
-      loss=dataclasses.replace(config.loss, block=0))
 
 
 def _flops(config: schema.Config, mesh) -> dict[str, int]:

@@ -18,6 +18,7 @@ from itemclip_jax.train import setup
 
 # Sets whose voxels are Hounsfield units in two bytes; all others have one.
 _CT_SETS = ("ct_rate", "rad_chest_ct", "medvl_ct69k", "phantom_chest")
+_ALL = 1 << 30                # candidates at a time: none are compared again
 _STEPS, _BIAS = 1000, -10.0   # numbers of the program, not of its shape
 _VECTOR_WIDTH = 384           # of the sentence encoder that MedFILIP asks
 
@@ -62,6 +63,15 @@ def make_run(config: schema.Config, mesh, workdir: pathlib.Path) -> setup.Run:
       make_example=example.MakeExample(
           config, _NoVocabulary(config.text.max_tokens), air=contract.air,
           vectors=_NoVectors() if config.medfilip.targets == "soft" else None))
+
+
+def plain(config: schema.Config) -> schema.Config:
+  """The same model, which computes nothing twice: its flops are the model's."""
+  whole = lambda tower: dataclasses.replace(
+      tower, remat="none", remat_keeps=(), scan=False)
+  return dataclasses.replace(
+      config, vision=whole(config.vision), text=whole(config.text),
+      loss=dataclasses.replace(config.loss, block=_ALL))
 
 
 def contract_of(config: schema.Config) -> contract_lib.Contract:
