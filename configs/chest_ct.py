@@ -46,7 +46,6 @@ def get_config(variant: str = ""):
   config.loss.kta_rate = 0.05
   config.loss.token_drop_rate = 0.05
   config.loss.uwp_factor = 1.5
-  config.loss.block = 16
 
   config.optimizer.learning_rate = 1e-4
   config.optimizer.weight_decay = 0.5

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-
+from itemclip_jax.ops.hashing import mix, threshold
 class Candidates(NamedTuple):
   """The texts each image is compared with."""
   index: jax.Array   # [B, J] int32, rows of the B K flattened items
@@ -111,25 +111,15 @@ def keep_function(
   blocks nor devices change a draw.
   """
   seed = jax.random.bits(rng, (2,), jnp.uint32)
-  threshold = jnp.uint32(min(int(drop_rate * 2**32), 2**32 - 1))
+  least = threshold(drop_rate)
 
   def keep(seed, images, start, size):            # bool [b, A, size, N]
     image = images.astype(jnp.uint32)[:, None, None]
     head = jnp.arange(num_heads, dtype=jnp.uint32)[:, None]
     candidate = jnp.arange(size, dtype=jnp.uint32) + jnp.asarray(
         start, jnp.uint32)
-    row = _mix(_mix(seed[0] ^ _mix(image * num_heads + head)) ^ candidate)
+    row = mix(mix(seed[0] ^ mix(image * num_heads + head)) ^ candidate)
     token = jnp.arange(num_tokens, dtype=jnp.uint32)
-    return _mix(row[..., None] ^ _mix(seed[1] ^ token)) >= threshold
+    return mix(row[..., None] ^ mix(seed[1] ^ token)) >= least
 
   return jax.tree_util.Partial(keep, seed)
-
-
-def _mix(x: jax.Array) -> jax.Array:
-  """A bijection of uint32 with full avalanche.
-
-  Constants: C. Wellons, "Prospecting for hash functions" (lowbias32).
-  """
-  x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-  x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-  return x ^ (x >> 16)

@@ -8,11 +8,14 @@ Reference: Devlin et al. 2019, https://arxiv.org/abs/1810.04805; widths and
 names follow the Hugging Face models.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from itemclip_jax.models import repeated
+from itemclip_jax.models.dropout import Dropout
 from itemclip_jax.models.layers import Mlp, SelfAttention, layer_norm
 
 PAD_ID = 0
@@ -58,7 +61,7 @@ class Bert(nn.Module):
     embed = lambda n, name, std=0.02: nn.Embed(
         n, self.width, dtype=self.dtype, name=name,
         embedding_init=nn.initializers.normal(std))
-    drop = nn.Dropout(self.dropout, deterministic=not train)
+    drop = functools.partial(Dropout(self.dropout), train=train)
     x = embed(self.vocab_size, "word", self.word_init)(ids)
     x = x + embed(self.max_positions, "position")(jnp.arange(T))
     x = x + embed(2, "type")(jnp.zeros((), jnp.int32))
@@ -89,7 +92,7 @@ class Bert(nn.Module):
     if self.remat:
       run = jax.checkpoint(run, policy=repeated.policy(self.keeps),
                            prevent_cse=False)
-    return repeated.loop(lambda x, _, own: run(*own, x), x, inputs, size=1)
+    return repeated.loop(lambda x, own: run(*own[0], x), x, inputs, size=1)
 
 
 _PARTS = ("attention", "norm1", "mlp", "norm2")
@@ -119,6 +122,6 @@ class _Layer(nn.Module):
 
   @nn.compact
   def __call__(self, x, mask, train):
-    drop = nn.Dropout(self.dropout, deterministic=not train)
+    drop = functools.partial(Dropout(self.dropout), train=train)
     return _layer(x, mask, drop, **_parts(
         self.num_heads, self.hidden, self.dtype, ""))

@@ -10,6 +10,8 @@ Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862; HLIP-SN: Lyu et
 al. 2025, https://arxiv.org/abs/2512.11141.
 """
 
+import itertools
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -178,22 +180,25 @@ class Hlip(nn.Module):
     level = levels[-1] if self.scan else "study"
     cls = regroup_cls(cls, series_mask, d, "study", level)
 
-    def attend(block, cls, x, old, new):
-      cls = regroup_cls(cls, series_mask, d, old, new)
-      group, mask = join_groups(cls, x, series_mask, new)
-      with jax.named_scope(f"{new}_level"):
-        group = block(group, mask, train)
-      return (group[:, :count].reshape(cls.shape),
-              group[:, count:].reshape(x.shape)), group
+    def attend(blocks, carry, old):
+      """Blocks as (level, block); groups of those of one level stay joined."""
+      for new, own in itertools.groupby(blocks, key=lambda block: block[0]):
+        cls = regroup_cls(carry[0], series_mask, d, old, new)
+        group, mask = join_groups(cls, carry[1], series_mask, new)
+        with jax.named_scope(f"{new}_level"):
+          for _, block in own:
+            group = block(group, mask)
+        carry = (group[:, :count].reshape(cls.shape),
+                 group[:, count:].reshape(carry[1].shape))
+        old = new
+      return carry
 
     if self.scan and not self.is_initializing():
       cls, x = self._looped(attend, levels, (cls, x), train)
-      level = levels[-1]
     else:
-      for i, new in enumerate(levels):
-        (cls, x), group = attend(self._block(i), cls, x, level, new)
-        self.sow("intermediates", f"after_block{i}", group)
-        level = new
+      cls, x = attend([(new, self._block(i, train))
+                       for i, new in enumerate(levels)], (cls, x), level)
+    level = levels[-1]
     cls = regroup_cls(cls, series_mask, d, level, "study")
     cls = cls[:, 0] if count == 1 else cls
     norm = layers.layer_norm(1e-6, self.dtype, "norm")
@@ -223,22 +228,29 @@ class Hlip(nn.Module):
                 hidden=int(self.width * self.mlp_ratio), dtype=self.dtype,
                 drop_path=self.drop_path * i / max(self.depth - 1, 1))
 
-  def _block(self, i: int) -> nn.Module:
+  def _block(self, i: int, train: bool):
+    """(groups, their mask) -> groups."""
     make = layers.Block
     if self.remat:
       make = nn.remat(make, static_argnums=(3,),
                       policy=repeated.policy(self.keeps))
-    return make(**self._settings(i), name=f"block{i}")
+    block = make(**self._settings(i), name=f"block{i}")
+
+    def run(group, mask):
+      group = block(group, mask, train)
+      self.sow("intermediates", f"after_block{i}", group)
+      return group
+
+    return run
 
   def _looped(self, attend, levels, carry, train):
     """All blocks of `attend` as a loop over rounds."""
-    make = lambda rate: layers.Block(
-        **self._settings(0) | {"drop_path": rate}, parent=None)
-    one = lambda block, carry, place: attend(
-        lambda group, mask, _: block(group, mask), *carry, levels[place - 1],
-        levels[place])[0]
     return repeated.blocks(
-        self, make, one, carry, depth=self.depth, size=repeated.rounds(levels),
+        self, lambda rate: layers.Block(
+            **self._settings(0) | {"drop_path": rate}, parent=None),
+        lambda blocks, carry: attend(list(zip(levels, blocks)), carry,
+                                     levels[-1]),
+        carry, depth=self.depth, size=repeated.rounds(levels),
         drop_path=self.drop_path, train=train, remat=self.remat,
         keeps=self.keeps, dtype=self.dtype)
 

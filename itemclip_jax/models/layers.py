@@ -15,29 +15,63 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
-from itemclip_jax.models.repeated import DropPath
+from itemclip_jax.models.dropout import DropPath
 from itemclip_jax.ops.attention import attend
 
 
 def gelu(x: jax.Array) -> jax.Array:
-  """The exact form; jax.nn.gelu defaults to tanh's, up to 5e-4 away.
-
-  In half precision by erf, which takes half the operations of JAX's erfc. That
-  one is better for large negative x alone, where both round to nothing here.
-  """
+  """The exact form; jax.nn.gelu defaults to tanh's, up to 5e-4 away."""
   if x.dtype.itemsize > 2:
     return jax.nn.gelu(x, approximate=False)
-  wide = x.astype(jnp.float32)
-  return (0.5 * wide * (1 + jax.lax.erf(wide * 2 ** -0.5))).astype(x.dtype)
+  return _half_gelu(x)
 
+
+@jax.custom_jvp
+def _half_gelu(x: jax.Array) -> jax.Array:
+  """x Phi(x) of half-precision numbers, in float32.
+
+  Phi by an approximation with error 1e-7, a thousandth of what half precision
+  can tell; it takes a quarter of the operations of JAX's erfc, which would be a
+  third of the time of an MLP, and shares its exponential with the derivative.
+
+  Reference: Abramowitz and Stegun 1964, 7.1.26.
+  """
+  wide = x.astype(jnp.float32)
+  return (wide * _normal(wide)[0]).astype(x.dtype)
+
+
+@_half_gelu.defjvp
+def _half_gelu_jvp(primals, tangents):
+  (x,), (t,) = primals, tangents
+  wide = x.astype(jnp.float32)
+  below, density = _normal(wide)
+  slope = (below + wide * density).astype(x.dtype)
+  return (wide * below).astype(x.dtype), slope * t
+
+
+def _normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Distribution and density of the standard normal."""
+  bell = jnp.exp(-0.5 * x * x)
+  t = 1 / (1 + 0.3275911 * 2 ** -0.5 * jnp.abs(x))
+  tail = 0.0
+  for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736,
+                 0.254829592):
+    tail = (tail + factor) * t
+  upper = 0.5 * tail * bell                       # of |x|
+  return jnp.where(x < 0, upper, 1 - upper), bell * (2 * math.pi) ** -0.5
 
 # U(-1 / sqrt(n), 1 / sqrt(n)) for n inputs: variance 1 / (3 n).
 torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def layer_norm(epsilon: float, dtype=None, name: str | None = None):
-  """LayerNorm over the last axis; two-pass variance, as torch computes it."""
-  return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False,
+  """LayerNorm over the last axis.
+
+  The variance takes a second pass, as torch computes it; in half precision,
+  whose own rounding is larger than what that saves, one pass finds both.
+  """
+  half = dtype is not None and jnp.dtype(dtype).itemsize <= 2
+  return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=half,
                       name=name)
 
 

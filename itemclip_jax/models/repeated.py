@@ -6,6 +6,7 @@ the unrolled tower: stacking is a copy at the start of a step.
 """
 
 from collections.abc import Callable, Sequence
+import functools
 
 import flax.linen as nn
 import jax
@@ -20,29 +21,25 @@ def rounds(kinds: Sequence) -> int:
 
 
 def loop(
-    apply: Callable,      # (carry, number within the round, inputs) -> carry
+    apply: Callable,      # (carry, inputs of each block of a round) -> carry
     carry,
     inputs: Sequence,     # of every block: trees of equal structure
     *,
     size: int,            # blocks of a round
 ):
-  """Runs all blocks; `apply` gets the `inputs` of one block at a time."""
+  """Runs all blocks, a round at a time."""
   stacked = tuple(
       jax.tree.map(lambda *leaves: jnp.stack(leaves), *inputs[place::size])
       for place in range(size))
 
-  def one_round(carry, blocks):
-    for place, own in enumerate(blocks):
-      carry = apply(carry, place, own)
-    return carry, None
-
-  return jax.lax.scan(one_round, carry, stacked)[0]
+  return jax.lax.scan(lambda carry, own: (apply(carry, own), None), carry,
+                      stacked)[0]
 
 
 def blocks(
     parent: nn.Module,
     make: Callable,       # (drop_path) -> a block without parent
-    attend: Callable,     # (block, carry, place) -> carry; calls block(x, mask)
+    attend: Callable,     # (blocks of a round, carry) -> carry; block(x, mask)
     carry,
     *,
     depth: int,
@@ -62,16 +59,16 @@ def blocks(
        jnp.float32(drop_path * i / max(depth - 1, 1)), keys[i])
       for i in range(depth)]
 
-  def apply(carry, place, own):
-    params, rate, key = own
+  def block_of(params, rate, key):
     block = make(rate if drops else 0.0)
     run = lambda params, x, mask: block.apply(
         {"params": params}, x, mask, train, rngs={"dropout": key})
     if remat:
       run = jax.checkpoint(run, policy=policy(keeps), prevent_cse=False)
-    return attend(lambda x, mask: run(params, x, mask), carry, place)
+    return functools.partial(run, params)
 
-  return loop(apply, carry, inputs, size=size)
+  return loop(lambda carry, own: attend([block_of(*x) for x in own], carry),
+              carry, inputs, size=size)
 
 
 def for_matmuls(params: dict, dtype) -> dict:
@@ -84,21 +81,3 @@ def for_matmuls(params: dict, dtype) -> dict:
 def policy(keeps: Sequence[str]):
   """Recompute all but the activations of these names (`checkpoint_name`)."""
   return jax.checkpoint_policies.save_only_these_names(*keeps)
-
-
-class DropPath(nn.Module):
-  """Leaves a branch out for whole groups; the expectation stays.
-
-  Attributes:
-    rate: probability, a number or a traced scalar.
-  """
-  rate: float | jax.Array
-
-  @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:  # [G, ...]
-    if not train or (isinstance(self.rate, float) and not self.rate):
-      return x
-    shape = (len(x),) + (1,) * (x.ndim - 1)
-    stays = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, shape)
-    scaled = x / jnp.asarray(1 - self.rate, x.dtype)
-    return jnp.where(stays, scaled, jnp.zeros((), x.dtype))

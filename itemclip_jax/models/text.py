@@ -72,7 +72,7 @@ class ClipText(nn.Module):
     if self.scan and not self.is_initializing():
       x = repeated.blocks(
           self, lambda rate: block(drop_path=rate, parent=None),
-          lambda block, x, _: block(x, None), x, depth=self.depth, size=1,
+          lambda blocks, x: blocks[0](x, None), x, depth=self.depth, size=1,
           drop_path=0.0, train=train, remat=self.remat, keeps=self.keeps,
           dtype=self.dtype)
     else:

@@ -89,7 +89,7 @@ class Vit(nn.Module):
       x = repeated.blocks(
           self, lambda rate: layers.Block(**settings, drop_path=rate,
                                           parent=None),
-          lambda block, x, _: block(x, None), x, depth=self.depth, size=1,
+          lambda blocks, x: blocks[0](x, None), x, depth=self.depth, size=1,
           drop_path=self.drop_path, train=train, remat=self.remat,
           keeps=self.keeps, dtype=self.dtype)
     else:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from itemclip_jax.errors import UserError
 from itemclip_jax.models import layers
+from itemclip_jax.models.dropout import Dropout, DropPath
 from itemclip_jax.models.hlip import HlipOutput, patches
 from itemclip_jax.parallel.sharding import constrain
 
@@ -69,7 +70,7 @@ class Vit3d(nn.Module):
     # Weight 0 would let a NaN or an overflow of a missing volume through.
     volume = layers.exact_zero_where(series_mask[..., None, None, None], volume)
     x = self._embed(volume)                                       # [B, N, C]
-    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    x = Dropout(self.dropout)(x, train)
     block = nn.remat(_Block, static_argnums=(2,)) if self.remat else _Block
     states = []
     for i in range(self.depth):
@@ -111,9 +112,8 @@ class _Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:  # [B, N, C]
-    drop = nn.Dropout(self.dropout, deterministic=not train)
-    skip = nn.Dropout(self.drop_path, broadcast_dims=(1, 2),
-                      deterministic=not train)
+    drop = functools.partial(Dropout(self.dropout), train=train)
+    skip = functools.partial(DropPath(self.drop_path), train=train)
     norm = functools.partial(layers.layer_norm, _EPSILON, self.dtype)
     attention = layers.SelfAttention(self.num_heads, self.dtype,
                                      name="attention")

@@ -17,10 +17,15 @@ from itemclip_jax.train.writer import write_json
 _BEGINNINGS = ("text.pretrained", "text.vocabulary", "vision.pretrained",
                "train.start_from")
 
-# Settings that change no number of a run and may differ when it goes on.
+# How a model is computed, not which one it is: memory and time.
+_COMPUTED = ("vision.remat", "vision.scan", "text.remat", "text.scan")
+
+# Settings that change no number of a run, or only last bits and what dropout
+# draws, and may differ when it goes on.
 _FREE = ("data.root", "data.num_threads", "data.prefetch", "mesh.", "eval.",
          "train.log_every", "train.save_every", "train.keep",
-         "train.best_metric", *_BEGINNINGS)
+         "train.best_metric", "train.micro_batches", "attention", "loss.block",
+         *_COMPUTED, *_BEGINNINGS)
 
 
 def of_another_model(stored: dict, config: schema.Config) -> list[str]:
@@ -32,7 +37,7 @@ def of_another_model(stored: dict, config: schema.Config) -> list[str]:
   """
   return [d for d in _differences(_filled(stored), _plain(config))
           if d.startswith(("vision.", "text.", "joint."))
-          and not d.startswith(_BEGINNINGS)]
+          and not d.startswith(_BEGINNINGS + _COMPUTED)]
 
 
 def claim(workdir: pathlib.Path, config: schema.Config):

@@ -98,17 +98,6 @@ def test_the_shortest_round_is_found(kinds, size):
   assert repeated.rounds(kinds) == size
 
 
-@pytest.mark.parametrize("rate", [0.25, jnp.float32(0.25)])
-def test_drop_path_keeps_the_expectation(rate):
-  x = jnp.ones((4000, 2))
-  y = repeated.DropPath(rate).apply(
-      {}, x, True, rngs={"dropout": jax.random.key(0)})
-  assert set(np.unique(y)) == {0.0, np.float32(1 / 0.75)}
-  np.testing.assert_array_equal(y[:, 0], y[:, 1])   # whole groups
-  assert abs(float(y.mean()) - 1) < 0.03            # 4 standard errors
-  np.testing.assert_array_equal(repeated.DropPath(rate).apply({}, x, False), x)
-
-
 @pytest.mark.parametrize("settings", LOOPED)
 def test_other_looped_towers_equal_the_unrolled_ones(settings):
   picture = VOLUME[:, :1, :3]
