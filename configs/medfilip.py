@@ -25,8 +25,8 @@ def get_config(variant: str = ""):
   config.data.dataset = "mimic_cxr"
   variants.pictures(config)
   config.vision.update(
-      tower="resnet", volume_shape=(3, 448, 448), patch=(3, 32, 32), width=64,
-      stages=(3, 4, 6, 3), num_heads=1)          # it has no attention
+      tower="resnet", scan=False, volume_shape=(3, 448, 448), patch=(3, 32, 32),
+      width=64, stages=(3, 4, 6, 3), num_heads=1)  # it has no attention
   config.text.update(form="triplets", max_items=8, max_tokens=77,
                      diverse_max_merge=0)
   config.joint.update(width=768, pooling="similarity")

@@ -56,9 +56,10 @@ def pictures(config: ml_collections.ConfigDict):
       tower="vit", volume_shape=(3, 224, 224), patch=(3, 16, 16),
       series_embedding="none", study_blocks=(), drop_path=0.0, scan=True)
   config.text.update(
-      tower="clip", scan=True, max_tokens=100, vocab_size=49408, width=512, depth=12,
+      tower="clip", max_tokens=100, vocab_size=49408, width=512, depth=12,
       num_heads=8, mlp_width=2048, dropout=0.0, diverse_max_merge=3,
-      diverse_prob=0.5)
+      diverse_prob=0.5, scan=True, remat="block",
+      remat_keeps=("query", "key", "value", "attention"))
   config.optimizer.eps = 1e-8
 
 
