@@ -93,7 +93,7 @@ def _suited(query, key, causal: bool, platform: str) -> str:
   if platform == "tpu" and kernels and not causal and N > _SHORT:
     # pylint: disable=g-import-not-at-top
     from itemclip_jax.ops import fused_attention, splash_attention
-    if fused_attention.fits(Q, N, A, F):
+    if fused_attention.fits(Q, N, A, F, backends.chip()):
       return "fused"
     if splash_attention.fits(F):
       return "splash"

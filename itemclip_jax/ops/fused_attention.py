@@ -29,21 +29,31 @@ import jax.numpy as jnp
 
 _LANES = 128
 _HIDDEN = -0.7 * float(jnp.finfo(jnp.float32).max)  # finite after subtraction
-_QUERIES = 256      # rows at a time
+_QUERIES = 256      # rows at a time, of groups that are not long
+_LONG = 4096        # keys, beyond which fewer rows leave room for them
 _SHORT = 1 << 20    # bytes of keys that a program may hold for several tiles
-_MOST = 48 << 20    # bytes of fast memory; v5e, v5p and v6e have 128 MiB
+# Bytes of fast memory by kind of chip, from memory; others take splash.
+_FAST_MEMORY = {"TPU v5 lite": 128 << 20, "TPU v6 lite": 128 << 20}
+_SHARE = 0.75       # of it that a kernel may ask for
 
 
-def fits(queries: int, keys: int, num_heads: int, head_width: int) -> bool:
-  """Whether the kernels take arrays of this size."""
+def fits(queries: int, keys: int, num_heads: int, head_width: int,
+         chip: str) -> bool:
+  """Whether the kernels take arrays of this size on `device_kind` chip."""
   width = num_heads * head_width
+  most = _SHARE * _FAST_MEMORY.get(chip, 0)
   return (_LANES % head_width == 0 and width % _LANES == 0 and
-          _fast_memory(min(queries, _QUERIES), keys, _LANES) <= _MOST)
+          _bytes_held(_rows(queries, keys), keys, _LANES) <= 0.8 * most)
 
 
-def _fast_memory(rows: int, keys: int, lanes: int) -> int:
-  """Bytes that the backward kernel holds: its inputs and outputs, twice, sums
-  in float32, and four matrices of logits."""
+def _rows(queries: int, keys: int) -> int:
+  """Queries of one program."""
+  return min(queries, _QUERIES if keys <= _LONG else _QUERIES // 2)
+
+
+def _bytes_held(rows: int, keys: int, lanes: int) -> int:
+  """By the backward kernel: its inputs and outputs, twice, sums in float32, and
+  four matrices of logits."""
   return keys * lanes * (2 * 4 * 2 + 2 * 4) + rows * keys * 4 * 4
 
 
@@ -88,7 +98,7 @@ class _Sizes:
     self.head_width = self.width // num_heads
     self.lanes = _tile_lanes(self.keys, self.width)
     # A block of fewer rows than all must be a multiple of 16 of them.
-    self.rows = min(self.queries, _QUERIES)
+    self.rows = _rows(self.queries, self.keys)
     self.grid = (self.groups, self.width // self.lanes,
                  pl.cdiv(self.queries, self.rows))
     self.of_queries = pl.BlockSpec(
@@ -105,7 +115,7 @@ class _Sizes:
         grid=self.grid, interpret=interpret,
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary"),
-            vmem_limit_bytes=2 * _MOST),
+            vmem_limit_bytes=int(_SHARE * min(_FAST_MEMORY.values()))),
         cost_estimate=pl.CostEstimate(
             flops=2 * matmuls * pairs * self.width,
             transcendentals=pairs * self.width // self.head_width,

@@ -145,18 +145,23 @@ def of(G, T, A=12, F=64, dtype="bfloat16"):
 
 
 @pytest.mark.parametrize("where, size, causal, wanted", [
-    ("tpu", of(448, 197), False, "fused"),      # slices of chest CT
-    ("tpu", of(32, 2745), False, "fused"),      # whole volumes
-    ("tpu", of(16, 11_761), False, "splash"),   # whole studies of MRI
-    ("tpu", of(16, 50), False, "xla"),
-    ("tpu", of(16, 77), True, "xla"),
-    ("tpu", of(16, 2745, F=48), False, "chunked"),
+    ("TPU v5 lite", of(448, 197), False, "fused"),     # slices of chest CT
+    ("TPU v6 lite", of(32, 2745), False, "fused"),     # whole volumes
+    ("TPU v6 lite", of(16, 11_761), False, "fused"),   # whole studies of MRI
+    ("TPU v6 lite", of(4, 40_000), False, "splash"),
+    ("TPU v4", of(16, 2745), False, "splash"),         # little fast memory
+    ("TPU v5 lite", of(16, 50), False, "xla"),
+    ("TPU v5 lite", of(16, 77), True, "xla"),
+    ("TPU v5 lite", of(16, 2745, F=48), False, "chunked"),
     ("cpu", of(8, 197), False, "xla"),
     ("cpu", of(8, 2745), False, "chunked"),
     ("gpu", of(8, 197), False, "xla"),          # no GPU here: cudnn has a fault
 ])
-def test_the_back_end_suits_platform_and_size(where, size, causal, wanted):
-  assert attention._suited(*size, causal, where) == wanted
+def test_the_back_end_suits_device_and_size(
+    monkeypatch, where, size, causal, wanted):
+  monkeypatch.setattr(backends, "chip", lambda: where)
+  platform = where.split()[0].lower()
+  assert attention._suited(*size, causal, platform) == wanted
 
 
 def test_the_log_names_what_runs():
