@@ -19,7 +19,6 @@ from itemclip_jax.ops import attention
 from itemclip_jax.parallel import mesh as mesh_lib
 from itemclip_jax.parallel import sharding
 from itemclip_jax.train import flops, loop, setup
-from itemclip_jax.train import step as step_lib
 from itemclip_jax.train.ahead import chips, dataless, estimate, files, libtpu
 from itemclip_jax.train.writer import write_json
 
@@ -94,9 +93,7 @@ def model_flops(run: setup.Run) -> int:
   config = dataclasses.replace(dataless.plain(run.config), mesh=schema.Mesh())
   one = mesh_lib.make_mesh(1, 1, jax.devices("cpu")[:1])
   plain = dataless.make_run(config, one, run.workdir)
-  step = step_lib.make_train_step(
-      plain.model, plain.objective, plain.tx, window=plain.window,
-      dtype=plain.dtype, unknown_id=plain.make_example.tokenize.unknown_id)
+  step = loop.make_step(plain)
   with attention.using("xla"):
     return flops.matmul_flops(
         step, plain.abstract_state(), dataless.batch(plain),

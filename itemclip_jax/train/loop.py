@@ -217,11 +217,18 @@ def start(run: setup.Run, checkpoints: Checkpoints,
   return checkpoints.restore(latest, run.abstract_state(), run.mesh)
 
 
+def make_step(run: setup.Run):
+  """The train step of a run."""
+  return make_train_step(
+      run.model, run.objective, run.tx, window=run.window, dtype=run.dtype,
+      unknown_id=run.make_example.tokenize.unknown_id,
+      text_frozen=run.config.text.frozen,
+      micro_batches=run.config.train.micro_batches)
+
+
 def jit_step(run: setup.Run, state):
   """The compiled step; the old state's memory is reused."""
-  step = make_train_step(run.model, run.objective, run.tx, window=run.window,
-                         dtype=run.dtype,
-                         unknown_id=run.make_example.tokenize.unknown_id)
+  step = make_step(run)
   layout = sharding.tree_shardings(state, run.mesh)
 
   def train_step(state, batch):

@@ -1,12 +1,14 @@
 """One training step, as a pure function."""
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 
 from itemclip_jax.ops.intensity import standardise
-from itemclip_jax.train import micro_batches
+from itemclip_jax.train import micro_batches as micro
 from itemclip_jax.train.optimizer import (
     MAX_LOG_SCALE, clamp_scale, hold_frozen)
 
@@ -32,7 +34,8 @@ class TrainState:
     return self.bad_step < 0
 
 
-def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
+def make_train_step(model, objective, tx, *, window, dtype, unknown_id,
+                    text_frozen=False, micro_batches=1):
   """Returns `step(state, batch, key) -> (state, metrics)`.
 
   The same function is jitted by the loop and called un-jitted by the tests.
@@ -44,7 +47,10 @@ def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
     window: an `ops.intensity.Window`.
     dtype: of the standardised volume.
     unknown_id: word piece of what the vocabulary does not know.
+    text_frozen: the optimiser leaves the text tower alone; no gradients of it.
+    micro_batches: parts of a batch that the towers see one after another.
   """
+  hold = functools.partial(hold_frozen, text_frozen=text_frozen)
   limits = getattr(objective, "log_scale_range", (0.0, MAX_LOG_SCALE))
 
   def step(state: TrainState, batch: dict, key: jax.Array):
@@ -55,7 +61,7 @@ def make_train_step(model, objective, tx, *, window, dtype, unknown_id):
     peer = state.extra.get("peer")
     grads, metrics = _gradients(
         model, objective, state.params, batch, state.step, key,
-        peer=peer and peer["params"], count=model.config.train.micro_batches)
+        peer=peer and peer["params"], hold=hold, count=micro_batches)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = clamp_scale(optax.apply_updates(state.params, updates), limits)
     norms = _norms(grads) | {"norm/updates": optax.tree.norm(updates),
@@ -82,25 +88,25 @@ def make_valid_step(model, objective, *, window, dtype):
   return step
 
 
-def _gradients(model, objective, params, batch, step, key, *, peer, count):
-  """Of all parameters, and the metrics of the loss."""
-  frozen = model.config.text.frozen
+def _gradients(model, objective, params, batch, step, key, *, peer, hold,
+               count):
+  """Of all parameters but those that `hold` stops; metrics of the loss."""
   if count == 1:
     return jax.grad(
-        lambda p: _loss(model, objective, hold_frozen(p, frozen), batch, step,
-                        key, train=True, peer=peer), has_aux=True)(params)
+        lambda p: _loss(model, objective, hold(p), batch, step, key,
+                        train=True, peer=peer), has_aux=True)(params)
 
   def encode(params, views, key):
-    return _encode(model, hold_frozen(params, frozen), views, key, train=True)
+    return _encode(model, hold(params), views, key, train=True)
 
   views = objective.views(batch, step=step, rng=key)
   if peer is not None:
-    batch = batch | {"peer": micro_batches.encoded(
+    batch = batch | {"peer": micro.encoded(
         lambda part, _: _encode(model, peer, part, key, train=False),
         views, key, count=count)}
-  return micro_batches.gradients(
+  return micro.gradients(
       encode, lambda outputs, p: objective.loss(
-          outputs, hold_frozen(p, frozen), batch, step=step, rng=key),
+          outputs, hold(p), batch, step=step, rng=key),
       params, views, key, count=count)
 
 

@@ -23,13 +23,14 @@ CLOSE = dict(rtol=2e-4, atol=2e-6)
 
 def stepped(count: int, objective: str = "itemized_clip", mesh=None, **more):
   """State after one step of 8 studies, and its metrics."""
-  config = tiny.config(train={"micro_batches": count}, **more)
+  config = tiny.config(**more)
   config = dataclasses.replace(config, objective=objective)
   tx = optimizer.make_optimizer(config, 10)
   model, made = tiny.model(config), objectives.make(config, jnp.float32)
   state = step_lib.init_state(model, made, tx, tiny.init_example(config), 0)
   step = step_lib.make_train_step(model, made, tx, window=(0.0, 255.0),
-                                  dtype=jnp.float32, unknown_id=1)
+                                  dtype=jnp.float32, unknown_id=1,
+                                  micro_batches=count)
   batch = tiny.batch(config, size=8)
   if mesh is None:
     return jax.jit(step)(state, batch, jax.random.key(0))

@@ -1,5 +1,7 @@
 """One step: what moves, what does not, and what is noticed."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 
 from itemclip_jax.data import loader, record
 from itemclip_jax.parallel import multihost
-from itemclip_jax.train import loop, setup
+from itemclip_jax.train import loop, optimizer, setup
+from itemclip_jax.train import step as step_lib
 
 
 @pytest.fixture(name="run", scope="module")
@@ -108,3 +111,22 @@ def test_padded_series_and_items_change_no_loss_and_no_gradient(
   for name in ("loss/total", "norm/grads"):
     np.testing.assert_allclose(  # float32, the same sums
         metrics[name], after[1][name], rtol=1e-6)
+
+
+def test_a_frozen_text_tower_has_no_gradient(config, mesh, tmp_path):
+  """Its LayerNorms move, nothing else of it is worked out."""
+  config = dataclasses.replace(
+      config, text=dataclasses.replace(config.text, frozen=True))
+  run = setup.make_run(config, mesh, tmp_path, training=True)
+  params = run.init().params
+  split = record.open_split(config.data.root, "train", ground_truth=False)
+  batch = next(loader.train_loader(split, run.make_example, steps=1))
+  grads, _ = step_lib._gradients(
+      run.model, run.objective, params, batch | {
+          "volume": batch["volume"].astype(np.float32)}, 0, jax.random.key(0),
+      peer=None, count=1,
+      hold=lambda p: optimizer.hold_frozen(p, text_frozen=True))
+  moved = {name for name, g in by_path(grads).items() if np.abs(g).any()}
+  of_text = {name for name in moved if name.startswith("text_tower/")}
+  assert of_text and all("norm" in name for name in of_text)
+  assert "text_proj/kernel" in moved and "vision/patch/kernel" in moved

@@ -71,6 +71,7 @@ def plain(config: schema.Config) -> schema.Config:
       tower, remat="none", remat_keeps=(), scan=False)
   return dataclasses.replace(
       config, vision=whole(config.vision), text=whole(config.text),
+      train=dataclasses.replace(config.train, micro_batches=1),
       loss=dataclasses.replace(config.loss, block=_ALL))
 
 
