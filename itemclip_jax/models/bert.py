@@ -103,7 +103,8 @@ def _parts(num_heads, hidden, dtype, prefix: str) -> dict:
   norm = lambda name: layer_norm(_EPSILON, dtype, prefix + name)
   return {"attention": SelfAttention(num_heads, dtype,
                                      name=f"{prefix}attention"),
-          "norm1": norm("norm1"), "mlp": Mlp(hidden, dtype, name=f"{prefix}mlp"),
+          "norm1": norm("norm1"),
+          "mlp": Mlp(hidden, dtype, name=f"{prefix}mlp"),
           "norm2": norm("norm2")}
 
 

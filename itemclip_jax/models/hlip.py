@@ -174,8 +174,9 @@ class Hlip(nn.Module):
     count = self.class_tokens
     token = self.param("cls_token", nn.initializers.normal(1e-6), (1, count, C))
     cls = jnp.broadcast_to(token.astype(x.dtype), (B, count, C))
-    levels = ["slice" if i in self.slice_blocks else "study"
-              if i in self.study_blocks else "series" for i in range(self.depth)]
+    levels = ["slice" if i in self.slice_blocks else
+              "study" if i in self.study_blocks else "series"
+              for i in range(self.depth)]
     # A loop starts each round where the last one ended.
     level = levels[-1] if self.scan else "study"
     cls = regroup_cls(cls, series_mask, d, "study", level)

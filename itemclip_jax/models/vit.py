@@ -93,8 +93,10 @@ class Vit(nn.Module):
           drop_path=self.drop_path, train=train, remat=self.remat,
           keeps=self.keeps, dtype=self.dtype)
     else:
-      block = nn.remat(layers.Block, static_argnums=(3,), policy=repeated.policy(
-          self.keeps)) if self.remat else layers.Block
+      block = layers.Block
+      if self.remat:
+        block = nn.remat(block, static_argnums=(3,),
+                         policy=repeated.policy(self.keeps))
       for i in range(self.depth):
         x = block(**settings, name=f"block{i}", drop_path=self.drop_path * i
                   / max(self.depth - 1, 1))(x, None, train)

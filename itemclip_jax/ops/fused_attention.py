@@ -1,6 +1,6 @@
 """Attention for TPU on arrays [G, T, C], heads side by side in the last axis.
 
-    s = q_h k_h^T / sqrt(F),  p = softmax(s),  o_h = p v_h        for each head h
+    s = q_h k_h^T / sqrt(F),  p = softmax(s),  o_h = p v_h       for each head h
 
 Keys and values of a group stay in fast memory as a whole, so every row of
 logits is there at once and the softmax is the plain one. Nothing of the size
