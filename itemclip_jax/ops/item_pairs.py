@@ -165,7 +165,8 @@ def _in_steps(some: Callable, rows: tuple, num_images: int):
         jax.tree.map(lambda x: x[None], row))), rows)
   else:
     found = jax.lax.map(recomputed(some), jax.tree.map(
-        lambda x: x.reshape(-1, num_images, *x.shape[1:]), rows))
+        lambda x: x.reshape(B // num_images, num_images, *x.shape[1:]),
+        rows))
   return jax.tree.map(lambda x: x.reshape(B, *x.shape[2:]), found)
 
 

@@ -151,3 +151,20 @@ def test_the_choice_of_key_tokens_carries_no_gradient():
   weights = np.array([[[0.4, 0.3, 0.2, 0.1]]], np.float32)
   np.testing.assert_array_equal(jax.jit(jax.grad(total))(weights)[0, 0],
                                 [1, 1, 0, 0])
+
+
+def test_some_images_at_a_time_may_own_no_items(monkeypatch):
+  """As in scoring, where texts are nobody's own; 4 images, 2 of them a piece."""
+  rng = np.random.default_rng(0)
+  array = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  items = item_pairs.Items(array(6, E), array(6, A, F))
+  tokens = item_pairs.Tokens(array(4, N, A, F), array(4, N, A, F),
+                             jnp.ones((4, N), bool))
+  candidates = jnp.asarray(rng.integers(0, 6, (4, J)))
+  run = lambda: item_pairs.compare(
+      items, tokens, candidates, lambda x: x.reshape(*x.shape[:2], E),
+      num_own=0).local
+  whole = run()
+  monkeypatch.setattr(item_pairs, "_PIECE", {"cpu": 2 * J * N * A})
+  assert item_pairs._sizes(4, J, N * A, 0) == (2, J)
+  np.testing.assert_allclose(run(), whole, **CLOSE)
