@@ -20,8 +20,7 @@ class Dropout(nn.Module):
     if not train or not self.rate:
       return x
     stays = hashing.stays(self.make_rng("dropout"), x.shape, self.rate)
-    scaled = x / jnp.asarray(1 - self.rate, x.dtype)
-    return jnp.where(stays, scaled, jnp.zeros((), x.dtype))
+    return _kept(x, stays, self.rate)
 
 
 class DropPath(nn.Module):
@@ -38,5 +37,10 @@ class DropPath(nn.Module):
       return x
     shape = (len(x),) + (1,) * (x.ndim - 1)
     stays = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, shape)
-    scaled = x / jnp.asarray(1 - self.rate, x.dtype)
-    return jnp.where(stays, scaled, jnp.zeros((), x.dtype))
+    return _kept(x, stays, self.rate)
+
+
+def _kept(x: jax.Array, stays: jax.Array, rate) -> jax.Array:
+  """`x` where it stays, larger by as much as is lost."""
+  scaled = x / jnp.asarray(1 - rate, x.dtype)
+  return jnp.where(stays, scaled, jnp.zeros((), x.dtype))
