@@ -13,7 +13,6 @@ runs, over its largest value, of the result or of one of the three gradients.
 Name two others where xla's square of tokens does not fit into memory.
 """
 
-import time
 
 from absl import flags
 import jax
@@ -103,11 +102,7 @@ def cost(back_end: str, repeats: int, **sizes) -> dict:
   run, inside = _compiled(back_end, inputs), _Peak()
   jax.block_until_ready(run(*inputs))
   found = {"peak_bytes": inside.above()}
-  seconds = []
-  for _ in range(repeats):
-    began = time.perf_counter()
-    jax.block_until_ready(run(*inputs))
-    seconds.append(time.perf_counter() - began)
+  seconds = fresh.seconds(lambda: jax.block_until_ready(run(*inputs)), repeats)
   return found | {"seconds": min(seconds), "seconds_all": seconds,
                   "gflops": flops(**sizes) / min(seconds) / 1e9}
 

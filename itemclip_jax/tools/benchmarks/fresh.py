@@ -5,12 +5,14 @@ what was resident when the function said `ready()`: interpreter, libraries and
 inputs are not counted.
 """
 
+from collections.abc import Callable
 import importlib
 import json
 import os
 import resource
 import subprocess
 import sys
+import time
 
 import psutil
 
@@ -67,6 +69,16 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024
   except (OSError, StopIteration):
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
+
+
+def seconds(call: Callable[[], object], repeats: int) -> list[float]:
+  """Of every call, each of which must wait for its result."""
+  found = []
+  for _ in range(repeats):
+    began = time.perf_counter()
+    call()
+    found.append(time.perf_counter() - began)
+  return found
 
 
 def machine() -> dict:

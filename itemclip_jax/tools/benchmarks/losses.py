@@ -15,7 +15,6 @@ import functools
 import importlib.util
 import pathlib
 import statistics
-import time
 
 from absl import flags
 import jax
@@ -86,11 +85,7 @@ def cost(which: str, repeats: int, **sizes) -> dict:
   peak = fresh.Peak()
   jax.block_until_ready(run(*inputs))
   found = {"peak_bytes": peak.above()}
-  seconds = []
-  for _ in range(repeats):
-    began = time.perf_counter()
-    jax.block_until_ready(run(*inputs))
-    seconds.append(time.perf_counter() - began)
+  seconds = fresh.seconds(lambda: jax.block_until_ready(run(*inputs)), repeats)
   return {"seconds": round(statistics.median(seconds), 4)} | found
 
 
