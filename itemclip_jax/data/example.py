@@ -19,6 +19,7 @@ A picture is a study of one series without a name, whose depth is its colours:
 D = 3, H and W as in `vision.volume_shape`, and the identity as affine.
 """
 
+from collections.abc import Callable
 import dataclasses
 
 import numpy as np
@@ -49,19 +50,28 @@ class MakeExample:
       rng: np.random.Generator | None = None,   # training; None: evaluation
       *,
       expert: bool = False,                     # with what an expert looked at
+      room: Callable[..., np.ndarray] = np.empty,  # (shape, dtype) -> array
   ) -> dict[str, np.ndarray]:
-    """Training shuffles series and items and drops what is over; see above."""
-    study = study | self._fitted(study, rng, expert)
+    """Training shuffles series and items and drops what is over; see above.
+
+    The volume is written into what `room` gives, and nowhere else before.
+    """
+    config = self.config
+    if "image" in study:
+      study = study | _picture_as_volume(
+          study, config.vision.volume_shape[1:], rng, expert,
+          config.data.crop_area)
+    view = self._view(study, rng)
     order = np.arange(len(study["volume"]))
     if rng is not None:
       order = rng.permutation(order)
     order = order[:num_series]
-    if self.config.data.series_fill == "repeat":
+    if config.data.series_fill == "repeat":
       order = repeat_to_fill(order, num_series, cut=True)
-    length = self.config.vision.name_length
+    length = config.vision.name_length
     slots = self._slots(study, rng)
     example = {
-        "volume": _chosen(study["volume"], order, num_series),
+        "volume": self._volume(study["volume"], view, order, num_series, room),
         "series_mask": np.arange(num_series) < len(order),
         "series_names": _pad(np.stack([
             _name_codes(study["series_names"][i], length)
@@ -71,34 +81,40 @@ class MakeExample:
         "normal": np.bool_(study["normal"]),
         "example_mask": np.True_,
     } | slots.extra
-    if self.config.joint.organs:
-      example["organ_mask"] = study["organ_mask"]
-    if self.config.data.expert_batch:
+    if config.joint.organs:
+      (example["organ_mask"],) = view.stack([study["organ_mask"]])
+    if config.data.expert_batch:
       none = np.zeros(example["volume"].shape[2:], np.uint8)
       example |= {"expert": np.bool_(expert),
                   "heatmap": study["heatmap"] if expert else none}
     if rng is None:
       source = slots.source
-      if self.config.text.form != "items":   # the texts are no single items
+      if config.text.form != "items":   # the texts are no single items
         source = items.fill_slots(study["items"], _TRUE_ITEMS)[-1]
-      example |= _truth(study, order, source, num_series)
+      example |= _truth(study, view, order, source, num_series)
     return example
 
-  def _fitted(self, study, rng, expert: bool) -> dict[str, np.ndarray]:
-    """What changes where the stored size is not the model's."""
+  def _volume(self, stored, view, order, num_series, room) -> np.ndarray:
+    """[num_series, ...]: the series of `order`, then zeros."""
+    out = room((num_series, *view.shape), stored.dtype)
+    for row, series in zip(out, order):
+      view.copy(stored[series], row, self.air)
+    out[len(order):] = 0
+    return out
+
+  def _view(self, study, rng) -> volume.View:
+    """What the model sees of the stored voxels."""
     config = self.config
     shape = config.vision.volume_shape
+    have = study["volume"].shape[1:]
     if "image" in study:
-      return _picture_as_volume(study, shape[1:], rng, expert,
-                                config.data.crop_area)
+      return volume.View(shape)
     if config.data.crop != "fit":
-      return organs.crop(study, shape, rng, mode=config.data.crop,
-                         flip_rate=config.data.flip_rate, air=self.air)
-    if study["volume"].shape[1:] == shape:
-      return {}
-    offset = None if rng is None else volume.random_offset(
-        study["volume"].shape[1:], shape, rng)
-    return organs.moved(study, shape, offset, air=self.air)
+      return organs.view(study, shape, rng, mode=config.data.crop,
+                         flip_rate=config.data.flip_rate)
+    if rng is None or have == shape:
+      return volume.View(shape)
+    return volume.View(shape, volume.random_offset(have, shape, rng))
 
   def _slots(self, study, rng) -> items.Slots:
     """The texts that `text.form` makes of a study."""
@@ -158,10 +174,12 @@ def _name_codes(name: str, length: int) -> np.ndarray:
           else np.zeros(length, np.int32))
 
 
-def _truth(study, order, source, num_series) -> dict[str, np.ndarray]:
+def _truth(study, view, order, source, num_series) -> dict[str, np.ndarray]:
   """What evaluation compares with; empty ground truth becomes "none"."""
+  have = study["volume"].shape[1:]
+  affines = [view.affine(study["affine"][i], have) for i in order]
   example = {"labels": study["labels"],
-             "affine": _pad(study["affine"][order], num_series),
+             "affine": _pad(np.stack(affines).astype(np.float32), num_series),
              "names": np.array(
                  [study["series_names"][i] for i in order]
                  + [""] * (num_series - len(order)), dtype="U64")}
@@ -172,21 +190,11 @@ def _truth(study, order, source, num_series) -> dict[str, np.ndarray]:
   visible = study["item_visible"].astype(bool)[pick][:, order]
   finding = np.where(real, study["item_finding"][pick], -1)
   return example | {
-      "lesion_mask": _pad(study["lesion_mask"][order], num_series),
+      "lesion_mask": _pad(
+          view.stack([study["lesion_mask"][i] for i in order]), num_series),
       "item_finding": finding.astype(np.int32),
       "item_visible": _pad((visible & real[:, None]).T, num_series).T,
   }
-
-
-def _chosen(x: np.ndarray, order: np.ndarray, rows: int) -> np.ndarray:
-  """Rows `order` of x, then zeros; x itself where that is all of it."""
-  if np.array_equal(order, np.arange(len(x))) and len(x) == rows:
-    return x
-  out = np.empty((rows, *x.shape[1:]), x.dtype)
-  for i, row in enumerate(order):   # x[order] would be one more copy
-    out[i] = x[row]
-  out[len(order):] = 0
-  return out
 
 
 def _pad(x: np.ndarray, rows: int) -> np.ndarray:

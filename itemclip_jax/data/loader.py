@@ -13,10 +13,11 @@ them than rows they are repeated, and each row draws for itself. Or
 the same draws, and what is left over is no real example.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import functools
 import itertools
+import threading
 from typing import Literal, NamedTuple
 
 import grain
@@ -155,23 +156,6 @@ class Batches:
         for i, record in enumerate(np.resize(records, self.expert_batch))]
 
 
-class _Rows:
-  """The rows that this process loads: its share of every whole batch."""
-
-  def __init__(self, batches: Batches, steps: int, process: int,
-               processes: int):
-    self._batches, self._steps = batches, steps
-    self._rows = batches.size // processes
-    self._first = process * self._rows
-
-  def __len__(self) -> int:
-    return self._steps * self._rows
-
-  def __getitem__(self, place: int) -> Row:
-    step, row = divmod(place, self._rows)
-    return self._batches.rows(step)[self._first + row]
-
-
 def order_of(split: Split, config: schema.Config) -> Order:
   """The batch order of a run over `split`."""
   return Order(
@@ -210,17 +194,17 @@ def train_loader(
   """Returns the iterator over this process's batches from `first_step` on."""
   config = make_example.config
   batches = batches_of(split, config)
+  size = batches.size // num_processes
 
-  def load(row: Row) -> dict[str, np.ndarray]:
+  def load(place: int, room) -> dict[str, np.ndarray]:
+    step, number = divmod(place, size)
+    row = batches.rows(step)[process * size + number]
     rng = np.random.default_rng(row.draw)
     example = make_example(split.study(row.record), row.series, rng,
-                           expert=row.expert)
+                           expert=row.expert, room=room)
     return example | {"example_mask": np.bool_(row.real)}
 
-  per_batch = batches.size // num_processes
-  rows = _Rows(batches, steps, process, num_processes)
-  examples = grain.MapDataset.source(rows)[first_step * per_batch:].map(load)
-  return _batched(examples, per_batch, config)
+  return _batched(load, range(first_step, steps), size, config)
 
 
 def eval_batches(
@@ -246,33 +230,70 @@ def eval_batches(
   total = len(split.source)
   rows = batch // num_processes
 
-  def load(place: int) -> dict[str, np.ndarray]:
+  def load(place: int, room) -> dict[str, np.ndarray]:
     step, row = divmod(place, rows)
     record = step * batch + process * rows + row
     study = split.study(min(record, total - 1))
-    return make_example(study, series) | {
+    return make_example(study, series, room=room) | {
         "example_mask": np.bool_(record < total),
         "record": np.int64(min(record, total - 1)),
         "items": np.str_(ITEM_SEPARATOR.join(study["items"]))}
 
-  steps = -(-total // batch)
-  examples = grain.MapDataset.range(first * rows, steps * rows).map(load)
-  yield from _batched(examples, rows, config)
+  yield from _batched(load, range(first, -(-total // batch)), rows, config)
 
 
-def _batched(examples: grain.MapDataset, size: int, config: schema.Config
-             ) -> Iterator[dict[str, np.ndarray]]:
+class _Volumes:
+  """The volumes of the batches that threads are filling."""
+
+  def __init__(self, size: int):
+    self._size, self._lock = size, threading.Lock()
+    self._batches: dict[int, np.ndarray] = {}
+
+  def row(self, place: int, shape: tuple[int, ...], dtype) -> np.ndarray:
+    """Room for one example; raises ValueError where it is unlike others."""
+    number, row = divmod(place, self._size)
+    with self._lock:
+      if number not in self._batches:
+        self._batches[number] = np.empty((self._size, *shape), dtype)
+      batch = self._batches[number]
+    if batch.shape[1:] != shape or batch.dtype != dtype:
+      raise ValueError(f"A volume of {shape} {dtype} in a batch of "
+                       f"{batch.shape[1:]} {batch.dtype}.")
+    return batch[row]
+
+  def pop(self, number: int) -> np.ndarray:
+    return self._batches.pop(number)
+
+
+def _batched(
+    load: Callable[..., dict[str, np.ndarray]],
+    batches: range,              # their numbers
+    size: int,
+    config: schema.Config,
+) -> Iterator[dict[str, np.ndarray]]:
   """Threads make examples ahead; `data.prefetch` of them are in memory.
 
-  Each is copied to its row as it comes: of a batch of volumes there are never
-  both the batch and its examples.
+  Each volume is written to its row of its batch right away: in memory are the
+  batch that was given away, the one that comes, and those that the examples
+  ahead belong to.
+
+  Args:
+    load: (place, room) -> example; row r of batch n has place n * size + r, and
+      `room` is `MakeExample`'s.
   """
-  ahead = iter(examples.to_iter_dataset(grain.ReadOptions(
+  volumes = _Volumes(size)
+
+  def made(place: int) -> dict[str, np.ndarray]:
+    example = load(place, functools.partial(volumes.row, place))
+    return {k: v for k, v in example.items() if k != "volume"}
+
+  places = grain.MapDataset.range(batches.start * size, batches.stop * size)
+  ahead = iter(places.map(made).to_iter_dataset(grain.ReadOptions(
       num_threads=config.data.num_threads,
       prefetch_buffer_size=config.data.prefetch)))
-  for first in ahead:
-    yield _joined(itertools.chain([first], itertools.islice(ahead, size - 1)),
-                  size)
+  for number in batches:
+    rest = _joined(itertools.islice(ahead, size), size)
+    yield rest | {"volume": volumes.pop(number)}
 
 
 def _joined(examples: Iterator[dict[str, np.ndarray]], size: int

@@ -59,16 +59,15 @@ def boxes(
   return dict(sorted(found.items()))
 
 
-def crop(
+def view(
     study: dict,
     shape: tuple[int, int, int],       # D, H, W wanted
     rng: np.random.Generator | None,   # None: the middle, never flipped
     *,
     mode: Literal["random", "organ"] = "organ",
     flip_rate: float = 0.0,            # of each axis
-    air: float = 0.0,                  # fills where the study is too small
-) -> dict[str, np.ndarray]:
-  """Moves volume [S, D, H, W], affine and masks of a study alike.
+) -> volume.View:
+  """Draws what is seen of a study.
 
   What is too small is padded on both sides. A flip is no rotation, so left and
   right change places in the picture but not in the texts.
@@ -82,12 +81,18 @@ def crop(
     raise UserError(
         f"Study {study['study_id']!r} has {have} voxels but a mask of organs "
         f"of {mask.shape}; build the set again.")
-  offset, flips = None, np.zeros(3, bool)
-  if rng is not None:
-    box = _drawn(mask, rng) if mode == "organ" and mask is not None else None
-    offset = _offset(have, shape, box, rng)
-    flips = rng.random(3) < flip_rate
-  return moved(study, shape, offset, flips=flips, air=air)
+  if rng is None:
+    return volume.View(shape)
+  box = _drawn(mask, rng) if mode == "organ" and mask is not None else None
+  offset = _offset(have, shape, box, rng)
+  return volume.View(shape, offset, tuple(rng.random(3) < flip_rate))
+
+
+def crop(study: dict, shape: tuple[int, int, int],
+         rng: np.random.Generator | None, *, air: float = 0.0, **options
+         ) -> dict[str, np.ndarray]:
+  """As `moved`, of the window that `view` draws with the options."""
+  return _seen(study, view(study, shape, rng, **options), air)
 
 
 def moved(
@@ -95,30 +100,22 @@ def moved(
     shape: tuple[int, int, int],
     offset: np.ndarray | None,          # as in volume.fit
     *,
-    flips: np.ndarray = (False,) * 3,   # [3] bool
-    air: float = 0.0,
+    air: float = 0.0,                   # fills where the study is too small
 ) -> dict[str, np.ndarray]:
-  """Volume, affine and masks of a window of a study, flipped."""
-  def fitted(stack, fill):
-    return [_flipped(volume.fit(volume.Volume(voxels, affine), shape,
-                                offset=offset, fill=fill), flips)
-            for voxels, affine in zip(stack, study["affine"])]
+  """Volume [S, D, H, W], affine and masks of a window of a study."""
+  return _seen(study, volume.View(shape, offset), air)
 
-  series = fitted(study["volume"], air)
-  out = {"volume": _stacked([s.voxels for s in series]),
-         "affine": np.stack([s.affine for s in series]).astype(np.float32)}
+
+def _seen(study: dict, seen: volume.View, air: float) -> dict[str, np.ndarray]:
+  have = study["volume"].shape[1:]
+  out = {"volume": seen.stack(study["volume"], air),
+         "affine": np.stack([seen.affine(affine, have) for affine
+                             in study["affine"]]).astype(np.float32)}
   if "organ_mask" in study:
-    (organs,) = fitted(study["organ_mask"][None], 0)
-    out["organ_mask"] = organs.voxels
+    (out["organ_mask"],) = seen.stack([study["organ_mask"]])
   if study.get("lesion_mask", out["volume"][:0]).size:
-    out["lesion_mask"] = np.stack(
-        [mask.voxels for mask in fitted(study["lesion_mask"], 0)])
+    out["lesion_mask"] = seen.stack(study["lesion_mask"])
   return out
-
-
-def _stacked(series: list[np.ndarray]) -> np.ndarray:
-  """[S, ...]; a single one stays where it is, its batch will copy it."""
-  return series[0][None] if len(series) == 1 else np.stack(series)
 
 
 def _drawn(organ_mask: np.ndarray, rng) -> np.ndarray | None:
@@ -139,13 +136,3 @@ def _offset(have, want, box: np.ndarray | None, rng) -> np.ndarray:
   seen = slack <= 0
   return np.where(seen, middle, rng.integers(
       np.where(seen, 0, low), np.where(seen, 0, high), endpoint=True))
-
-
-def _flipped(stored: volume.Volume, flips) -> volume.Volume:
-  """Voxel i of a flipped axis is voxel n - 1 - i of before."""
-  axes = np.flatnonzero(flips)
-  if not axes.size:
-    return stored
-  step = np.eye(4)
-  step[axes, axes], step[axes, 3] = -1, np.array(stored.shape)[axes] - 1
-  return volume.Volume(np.flip(stored.voxels, axes), stored.affine @ step)

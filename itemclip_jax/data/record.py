@@ -37,7 +37,7 @@ OPTIONAL_INDEX = ("expert",)  # an expert looked at it: it has a heatmap
 # Features that only evaluation reads.
 GROUND_TRUTH = ("lesion_mask", "item_visible", "item_finding")
 
-# Features as large as the study; they are views of its record, read-only.
+# Features as large as the study.
 _VOXELS = ("volume", "lesion_mask", "organ_mask")
 
 _REBUILD = "Delete the set and build it again with data_pipelines.prepare."
@@ -131,15 +131,16 @@ class Source:
     self._folder = pathlib.Path(folder)
     builder = tfds.builder_from_directory(folder)
     # TFDS's own partial decoding needs TensorFlow; a smaller dict does not.
-    self._parse = serialized.Parser(tfds.features.FeaturesDict({
+    self._parser = serialized.Parser(tfds.features.FeaturesDict({
         name: feature for name, feature in builder.info.features.items()
         if (not only or name in only)
-        and (ground_truth or name not in GROUND_TRUTH)}), views=_VOXELS)
+        and (ground_truth or name not in GROUND_TRUTH)}), large=_VOXELS)
     self._source = shard.Records(
         builder.as_data_source(
             split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES),
         [(f.filename, f.skip, f.take)
-         for f in builder.info.splits[split].file_instructions])
+         for f in builder.info.splits[split].file_instructions],
+        self._parser.layout)
     self._where = f"split {split!r} of {folder}"
     with self._readable("The shards"):
       self._size = len(self._source)
@@ -162,10 +163,19 @@ class Source:
                       f"{_REBUILD}") from error
 
   def __getitem__(self, index: int) -> dict[str, Any]:
+    study = self.unread(index)
+    if "volume" in study:
+      study["volume"] = np.asarray(study["volume"])
+    return study
+
+  def unread(self, index: int) -> dict[str, Any]:
+    """The same; where a large record is visited again, its volume `Unread`."""
     if not 0 <= index < len(self):
       raise IndexError(f"Record {index} of {len(self)}.")
     with self._readable(f"Record {index}"):
-      study = self._parse(self._source[index])
+      study = self._parser(*self._source[index])
+    for name in study.keys() & set(_VOXELS) - {"volume"}:
+      study[name] = np.asarray(study[name])
     for name in study.keys() & _TEXTS:
       study[name] = _decoded(study[name])
     if {"lesion_mask", "volume"} <= study.keys():
@@ -196,8 +206,8 @@ class Split:
   organs: tuple[str, ...] = ()
 
   def study(self, number: int) -> dict[str, Any]:
-    """One record that was checked against the contract."""
-    study = self.source[number]
+    """One record that was checked against the contract; `Source.unread`."""
+    study = self.source.unread(number)
     self.contract.require_study(study)
     return study
 

@@ -7,86 +7,130 @@ A record is a tf.train.Example,
     Feature { 1: BytesList { 1: bytes } | 2: FloatList | 3: Int64List }
 
 Python's protobuf copies bytes twice before they are an array. So those features
-that are one large run of bytes are taken where they lie, as views of the
-record, and TFDS parses the small rest. Every field on the way is written as its
-tag, its length and its content.
+that are one large run of bytes are taken where they lie, and TFDS parses the
+small rest. Every field on the way is written as its tag, its length and its
+content. Where they lie is found once: a record that is still in its file is
+read in part, or not yet.
 
 Reference: https://protobuf.dev/programming-guides/encoding/
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
+from itemclip_jax.data.stored import Place, Unread
+
 _LENGTH_DELIMITED = 2     # wire type: the lowest three bits of the tag
 
 
+class Span(NamedTuple):
+  """Bytes [begin, end) of a record."""
+  begin: int
+  end: int
+
+
+class Layout(NamedTuple):
+  """Where in a record that lies which is asked for.
+
+  small: whole entries; large: name -> its bytes, and their shape.
+  """
+  small: tuple[Span, ...]
+  large: dict[str, tuple[Span, tuple[int, ...]]]
+
+
 class Parser:
-  """`parser(record) -> study`; what of a record is not asked for is skipped."""
+  """`parser(record, parser.layout(record)) -> study`; no more is read of it."""
 
   def __init__(self, features: tfds.features.FeaturesDict,
-               views: tuple[str, ...]):
+               large: tuple[str, ...]):
     """Of these features.
 
     Args:
       features: what is asked for.
-      views: those of them that become read-only views of the record: tensors
-        of `encoding="bytes"`.
+      large: those of them that are one run of bytes: tensors of
+        `encoding="bytes"`.
     """
-    self._views = {k: f for k, f in features.items() if k in views}
-    self._rest = tfds.features.FeaturesDict(
-        {k: f for k, f in features.items() if k not in views})
+    self._large = {k: f for k, f in features.items() if k in large}
+    self._small = tfds.features.FeaturesDict(
+        {k: f for k, f in features.items() if k not in large})
 
-  def __call__(self, record) -> dict[str, Any]:
-    entries = dict(_entries(record))
-    rest = tf_example_pb2.Example()
-    for name, feature in entries.items():
-      if name.split("/")[0] in self._rest:
-        rest.features.feature[name].MergeFromString(feature)
-    study = self._rest.deserialize_example_np(rest.SerializeToString())
-    return study | {name: _view(entries, name, tensor)
-                    for name, tensor in self._views.items()}
+  def layout(self, record: bytes) -> Layout:
+    """Raises ValueError where the record is no study."""
+    record = memoryview(record)
+    features, small = {}, []
+    for name, entry, feature in _entries(record):
+      features[name] = feature
+      if name.split("/")[0] in self._small:
+        if small and small[-1].end == entry.begin:    # one read for both
+          entry = Span(small.pop().begin, entry.end)
+        small.append(entry)
+    return Layout(tuple(small), {
+        name: _run(record, features, name, tensor)
+        for name, tensor in self._large.items()})
+
+  def __call__(self, record: bytes | Place, layout: Layout) -> dict[str, Any]:
+    """Large features are read-only views of bytes, `Unread` of a place."""
+    if isinstance(record, Place):
+      small = record.read(layout.small).tobytes()
+      array = lambda span, *kind: Unread(record.part(*span), *kind)
+    else:
+      small = b"".join(record[begin:end] for begin, end in layout.small)
+      array = lambda span, shape, dtype: np.frombuffer(
+          memoryview(record)[span.begin:span.end], dtype).reshape(shape)
+    example = tf_example_pb2.Example()
+    example.features.MergeFromString(small)
+    study = self._small.deserialize_example_np(example.SerializeToString())
+    return study | {
+        name: array(span, shape, np.dtype(self._large[name].np_dtype))
+        for name, (span, shape) in layout.large.items()}
 
 
-def _view(entries: dict[str, memoryview], name: str,
-          tensor: tfds.features.Tensor) -> np.ndarray:
-  """The array of one run of bytes."""
+def _run(record: memoryview, features: dict[str, Span], name: str,
+         tensor: tfds.features.Tensor) -> tuple[Span, tuple[int, ...]]:
+  """Bytes and shape of a feature that is one run of bytes."""
   shape = [-1 if n is None else n for n in tensor.shape]
-  value = entries.get(name)
+  value = features.get(name)
   if value is None:      # TFDS stores several unknown sizes beside the bytes
-    value = entries[f"{name}/value"]
+    value = features[f"{name}/value"]
+    begin, end = features[f"{name}/shape"]
     shape = tf_feature_pb2.Feature.FromString(
-        entries[f"{name}/shape"]).int64_list.value
-  content = _content(_content(value))
-  return np.frombuffer(content, tensor.np_dtype).reshape(shape)
+        record[begin:end]).int64_list.value
+  begin, end = _content(record, _content(record, value))
+  array = np.frombuffer(record[begin:end], tensor.np_dtype)
+  return Span(begin, end), array.reshape(shape).shape
 
 
-def _entries(record) -> Iterator[tuple[str, memoryview]]:
-  """Name and serialized Feature of every feature."""
-  for _, entry in _fields(_content(memoryview(record))):
-    fields = dict(_fields(entry))
-    yield str(fields[1], "utf-8"), fields[2]
+def _entries(record: memoryview) -> Iterator[tuple[str, Span, Span]]:
+  """Name, whole entry and serialized Feature of every feature."""
+  features = _content(record, Span(0, len(record)))
+  begin = features.begin
+  for _, entry in _fields(record, features):
+    fields = dict(_fields(record, entry))
+    name = str(record[fields[1].begin:fields[1].end], "utf-8")
+    yield name, Span(begin, entry.end), fields[2]
+    begin = entry.end
 
 
-def _content(message: memoryview) -> memoryview:
+def _content(record: memoryview, message: Span) -> Span:
   """Of the only field that a message has."""
-  ((_, content),) = _fields(message)
+  ((_, content),) = _fields(record, message)
   return content
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+def _fields(record: memoryview, message: Span) -> Iterator[tuple[int, Span]]:
   """Number and content of each field."""
-  at = 0
-  while at < len(message):
-    tag, at = varint(message, at)
+  at, end = message
+  while at < end:
+    tag, at = varint(record, at)
     if tag & 7 != _LENGTH_DELIMITED:
       raise ValueError(f"A record holds a field of wire type {tag & 7}, want "
                        f"{_LENGTH_DELIMITED}: it is no tf.train.Example.")
-    size, at = varint(message, at)
-    yield tag >> 3, message[at:at + size]
+    size, at = varint(record, at)
+    yield tag >> 3, Span(at, at + size)
     at += size
 
 

@@ -28,10 +28,13 @@ class Make:
   """Tells the record and a draw."""
   config: schema.Config
 
-  def __call__(self, study, num_series, rng, *, expert):
+  def __call__(self, study, num_series, rng, *, expert, room):
     assert num_series == 1
+    volume = room((1, 1, 1, 1), np.uint8)
+    volume[:] = study["record"]
     return {"record": np.int64(study["record"]), "draw": rng.uniform(),
-            "expert": np.bool_(expert), "example_mask": np.True_}
+            "expert": np.bool_(expert), "example_mask": np.True_,
+            "volume": volume}
 
 
 def config(expert_batch=4, rows="drawn", batch=4):

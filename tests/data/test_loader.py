@@ -224,14 +224,24 @@ def test_memory_is_that_of_what_is_ahead(make, shape, prefetch):
     pass
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
-  # Ahead, being made, on its way to the batch; this batch and the last one.
-  assert peak < (prefetch + 3) * size + 2 * 4 * size + 300_000
+  # The last batch, this one, those of what is ahead; a study being made.
+  assert peak < ((2 + -(-prefetch // 4)) * 4 + 1) * size + 300_000
 
 
 def test_studies_of_a_batch_that_differ_are_told():
   rows = [{"x": np.zeros(3)}, {"x": np.zeros(3), "heatmap": np.zeros(3)}]
   with pytest.raises(UserError, match="have heatmap and some have not; build"):
     loader._joined(iter(rows), 2)
+
+
+def test_volumes_that_do_not_fit_are_no_batch():
+  volumes = loader._Volumes(2)
+  volumes.row(6, (1, 3), np.dtype(np.uint8))[:] = 1
+  volumes.row(7, (1, 3), np.dtype(np.uint8))[:] = 2
+  for shape, dtype in (((1, 2), np.uint8), ((1, 3), np.int16)):
+    with pytest.raises(ValueError, match="in a batch of"):
+      volumes.row(7, shape, np.dtype(dtype))
+  np.testing.assert_array_equal(volumes.pop(3), [[[1] * 3], [[2] * 3]])
 
 
 def test_arrays_that_do_not_fit_are_no_batch():

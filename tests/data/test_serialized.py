@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from itemclip_jax.data import record, serialized
 from tests.data_pipelines import fake_set
 
-VIEWS = ("volume", "lesion_mask", "organ_mask")
+LARGE = ("volume", "lesion_mask", "organ_mask")
 
 
 def _study(**changes):
@@ -19,6 +19,11 @@ def _study(**changes):
 
 def _features(dtype=np.uint8):
   return record.features(dtype, ("organs",))
+
+
+def _parsed(features, stored):
+  parser = serialized.Parser(features, LARGE)
+  return parser(stored, parser.layout(stored))
 
 
 def _assert_equal(ours, theirs):
@@ -35,7 +40,7 @@ def _assert_equal(ours, theirs):
 def test_all_features_are_those_of_tfds(changes):
   features = _features()
   stored = features.serialize_example(_study(**changes))
-  _assert_equal(serialized.Parser(features, VIEWS)(stored),
+  _assert_equal(_parsed(features, stored),
                 features.deserialize_example_np(stored))
 
 
@@ -43,14 +48,13 @@ def test_whole_numbers_of_two_bytes():
   features = _features(np.int16)
   volume = np.array([-1024, 0, 3071], np.int16).reshape(1, 1, 1, 3)
   stored = features.serialize_example(_study(volume=volume))
-  np.testing.assert_array_equal(
-      serialized.Parser(features, VIEWS)(stored)["volume"], volume)
+  np.testing.assert_array_equal(_parsed(features, stored)["volume"], volume)
 
 
 def test_voxels_are_views_of_the_record_that_cannot_be_written():
   features = _features()
   stored = features.serialize_example(_study())
-  study = serialized.Parser(features, VIEWS)(stored)
+  study = _parsed(features, stored)
   whole = np.frombuffer(stored, np.uint8)
   for name in ("volume", "organ_mask"):
     assert np.shares_memory(study[name], whole)
@@ -62,9 +66,19 @@ def test_what_is_not_asked_for_is_not_there():
   stored = features.serialize_example(_study())
   asked = tfds.features.FeaturesDict(
       {name: features[name] for name in ("items", "organ_mask")})
-  assert serialized.Parser(asked, VIEWS)(stored).keys() == asked.keys()
+  assert _parsed(asked, stored).keys() == asked.keys()
+
+
+def test_what_is_not_asked_for_lies_outside_of_the_layout():
+  stored = _features().serialize_example(_study())
+  asked = tfds.features.FeaturesDict(
+      {name: _features()[name] for name in ("study_id", "organ_mask")})
+  layout = serialized.Parser(asked, LARGE).layout(stored)
+  (begin, end), shape = layout.large["organ_mask"]
+  assert shape == (end - begin,) == (np.prod(fake_set.SHAPE),)
+  assert sum(end - begin for begin, end in layout.small) < 30
 
 
 def test_what_is_no_record_is_told():
   with pytest.raises(ValueError, match="wire type 0, want 2: it is no tf"):
-    serialized.Parser(_features(), VIEWS)(b"\x08\x01")
+    _parsed(_features(), b"\x08\x01")
