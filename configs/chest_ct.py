@@ -30,7 +30,6 @@ def get_config(variant: str = ""):
   config.vision.series_embedding = "none"
   config.vision.drop_path = 0.0
   config.vision.remat = "block"
-  config.vision.remat_keeps = ("attention",)
   config.vision.scan = True
 
   config.text.max_items = 10

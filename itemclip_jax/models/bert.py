@@ -68,13 +68,15 @@ class Bert(nn.Module):
     x = drop(layer_norm(_EPSILON, self.dtype, "norm")(x))
     # The first token is always read, so a row of padding stays finite.
     mask = (ids != PAD_ID) | (jnp.arange(T) == 0)
+    shape, x = x.shape, x.reshape(-1, self.width)
     if self.scan and not self.is_initializing():
-      return self._looped(x, mask, train)[:, 0]
-    for i in range(self.depth):
-      x = _layer(x, mask, drop, **_parts(
-          self.num_heads, self.hidden, self.dtype, f"layer{i}_"))
-      self.sow("intermediates", f"hidden{i + 1}", x)
-    return x[:, 0]
+      x = self._looped(x, mask, train)
+    else:
+      for i in range(self.depth):
+        x = _layer(x, mask, drop, **_parts(
+            self.num_heads, self.hidden, self.dtype, f"layer{i}_"))
+        self.sow("intermediates", f"hidden{i + 1}", x.reshape(shape))
+    return x.reshape(shape)[:, 0]
 
   def _looped(self, x, mask, train):
     """All layers as a loop over their stacked parameters."""
@@ -109,8 +111,9 @@ def _parts(num_heads, hidden, dtype, prefix: str) -> dict:
 
 
 def _layer(x, mask, drop, *, attention, norm1, mlp, norm2):
-  """[M, T, C] -> [M, T, C], see the header."""
-  x = norm1(x + drop(attention(x, mask)))
+  """[M T, C] -> [M T, C], see the header; flat for the reason told in Block."""
+  pooled = attention(x.reshape(*mask.shape, -1), mask)
+  x = norm1(x + drop(pooled.reshape(x.shape)))
   return norm2(x + drop(mlp(x)))
 
 

@@ -2,20 +2,28 @@
 
 Each block attends within a slice (one slab of tokens along depth), a series, or
 the whole study. The CLS token goes with the groups: it is copied into every
-part when groups become finer and averaged when they become coarser. Nothing but
-reshapes and one mask: a padded series takes part in no average, and its tokens
-are keys for nobody.
+part when groups become finer and averaged when they become coarser.
+
+Groups of all levels are reshapes of one array [B, S, u, U, C] of the finest
+groups, u of a series: the tokens of a group, places for its class tokens, and
+in half precision rows up to a multiple of 8, with which tiles of a TPU are
+whole. So levels change without a copy of the tokens. A level that is not the
+finest uses the places of its first group alone; whatever else is no token is
+hidden by its mask. A padded series takes part in no average, and its tokens are
+keys for nobody.
 
 Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862; HLIP-SN: Lyu et
 al. 2025, https://arxiv.org/abs/2512.11141.
 """
 
 import itertools
+from typing import NamedTuple
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from itemclip_jax.models import layers, repeated
 from itemclip_jax.models.series_name import SeriesNameEncoder
@@ -76,47 +84,64 @@ class PatchEmbedding(nn.Module):
 
 
 def regroup_cls(
-    cls: jax.Array,          # [B, ...], [B, S, ...], [B, S, d, ...] by `old`
+    cls: jax.Array,          # [B, S, u, c, C]; a level reads its first place
     series_mask: jax.Array,  # [B, S] bool
-    num_slabs: int,          # d
     old: str,
     new: str,
-) -> jax.Array:
+) -> jax.Array:              # [B, S, u, c, C], equal in all places of a group
   """Copies the CLS tokens to finer groups, or averages them to coarser."""
-  B, S = series_mask.shape
-  finer = _LEVELS.index(new) - _LEVELS.index(old)
-  if finer > 0:
-    if old == "study":
-      cls = jnp.broadcast_to(cls[:, None], (B, S, *cls.shape[1:]))
-    if new == "slice":
-      cls = jnp.broadcast_to(cls[:, :, None], (B, S, num_slabs, *cls.shape[2:]))
-  elif finer < 0:
-    if old == "slice":
-      cls = cls.mean(2)
+  shape = cls.shape
+  if old == "study":
+    cls = cls[:, :1, :1]
+  elif old == "series":
+    cls = cls[:, :, :1]
+  if _LEVELS.index(new) < _LEVELS.index(old):
+    cls = cls.mean(2, keepdims=True)
     if new == "study":
-      rest = (1,) * (cls.ndim - 2)
-      cls = jnp.sum(cls, axis=1, where=series_mask.reshape(B, S, *rest))
-      count = jnp.maximum(series_mask.sum(1), 1).reshape(B, *rest)
+      real = series_mask[..., None, None, None]
+      count = jnp.maximum(real.sum(1, keepdims=True), 1)
+      cls = jnp.sum(cls, axis=1, where=real, keepdims=True)
       cls = cls / count.astype(cls.dtype)
-  return cls
+  return jnp.broadcast_to(cls, shape)
 
 
-def join_groups(
-    cls: jax.Array,          # [..., c, C] as `regroup_cls` gives for `level`
-    tokens: jax.Array,       # [B, S, d, P, C]
-    series_mask: jax.Array,  # [B, S] bool
-    level: str,
-) -> tuple[jax.Array, jax.Array | None]:
-  """Groups [G, c + T, C], c class tokens first, and for studies their mask."""
-  B, S, d, P, C = tokens.shape
-  count = cls.shape[-2]
-  if level == "study":
-    x = jnp.concatenate([cls, tokens.reshape(B, -1, C)], axis=1)
-    mask = jnp.repeat(series_mask, d * P, axis=1)
-    return x, jnp.concatenate([jnp.ones((B, count), bool), mask], axis=1)
-  size = {"series": d * P, "slice": P}[level]
-  x = tokens.reshape(-1, size, C)
-  return jnp.concatenate([cls.reshape(-1, count, C), x], axis=1), None
+class Rows(NamedTuple):
+  """What the rows of the finest groups are.
+
+  groups: u of a series; tokens: P of a group; places: c of class tokens behind
+  them; filler: rows behind those.
+  """
+  groups: int
+  tokens: int
+  places: int
+  filler: int
+
+  def of_cls(self, x: jax.Array) -> jax.Array:
+    """[..., U, C] -> [..., c, C]."""
+    return x[..., self.tokens:self.tokens + self.places, :]
+
+  def with_cls(self, x: jax.Array, cls: jax.Array) -> jax.Array:
+    """`x` [..., U, C] with these class tokens [..., c, C]."""
+    return jax.lax.dynamic_update_slice_in_dim(x, cls, self.tokens, axis=-2)
+
+  def mask(self, series_mask: jax.Array, level: str) -> jax.Array | None:
+    """[groups of the level, their rows] bool, False = for nobody; None: all."""
+    B, S = series_mask.shape
+    row = np.arange(self.tokens + self.places + self.filler)
+    token = row < self.tokens
+    real = row < self.tokens + self.places
+    finest = level == "slice" or level == "series" and self.groups == 1
+    if finest and real.all():
+      return None
+    if level == "slice":
+      return jnp.broadcast_to(real, (B * S * self.groups, len(row)))
+    first = np.arange(self.groups)[:, None] == 0          # [u, 1]
+    if level == "series":
+      own = (token | real & first).ravel()                # [u U]
+      return jnp.broadcast_to(own, (B * S, len(own)))
+    first = first & (np.arange(S)[:, None, None] == 0)    # [S, u, 1]
+    seen = series_mask[..., None, None] & token | first & real & ~token
+    return seen.reshape(B, -1)
 
 
 class Hlip(nn.Module):
@@ -170,43 +195,60 @@ class Hlip(nn.Module):
     volume = layers.exact_zero_where(series_mask[..., None, None, None], volume)
     x = self._embed(volume, series_names, series_order)   # [B, S, d, P, C]
     B, S, d, P, C = x.shape
+    rows = self._rows(d, P)
+    token = self.param("cls_token", nn.initializers.normal(1e-6),
+                       (1, self.class_tokens, C))
+    x = self._with_places(x, token, rows)                 # [B, S, u, U, C]
     x = constrain(x, ("batch", None, None, None, "embed"))
-    count = self.class_tokens
-    token = self.param("cls_token", nn.initializers.normal(1e-6), (1, count, C))
-    cls = jnp.broadcast_to(token.astype(x.dtype), (B, count, C))
     levels = ["slice" if i in self.slice_blocks else
               "study" if i in self.study_blocks else "series"
               for i in range(self.depth)]
-    # A loop starts each round where the last one ended.
-    level = levels[-1] if self.scan else "study"
-    cls = regroup_cls(cls, series_mask, d, "study", level)
 
-    def attend(blocks, carry, old):
-      """Blocks as (level, block); groups of those of one level stay joined."""
+    def attend(blocks, x, old):
+      """Blocks as (level, block)."""
       for new, own in itertools.groupby(blocks, key=lambda block: block[0]):
-        cls = regroup_cls(carry[0], series_mask, d, old, new)
-        group, mask = join_groups(cls, carry[1], series_mask, new)
         with jax.named_scope(f"{new}_level"):
+          if new != old:
+            cls = regroup_cls(rows.of_cls(x), series_mask, old, new)
+            x = rows.with_cls(x, cls)
+          mask = rows.mask(series_mask, new)
+          group = x.reshape({"slice": B * S * rows.groups, "series": B * S,
+                             "study": B}[new], -1, C)
           for _, block in own:
             group = block(group, mask)
-        carry = (group[:, :count].reshape(cls.shape),
-                 group[:, count:].reshape(carry[1].shape))
+          x = group.reshape(x.shape)
         old = new
-      return carry
+      return x
 
-    if self.scan and not self.is_initializing():
-      cls, x = self._looped(attend, levels, (cls, x), train)
-    else:
-      cls, x = attend([(new, self._block(i, train))
-                       for i, new in enumerate(levels)], (cls, x), level)
+    # All places hold the same class tokens, so any level may come first.
     level = levels[-1]
-    cls = regroup_cls(cls, series_mask, d, level, "study")
-    cls = cls[:, 0] if count == 1 else cls
+    if self.scan and not self.is_initializing():
+      x = self._looped(attend, levels, x, train)
+    else:
+      x = attend([(new, self._block(i, train, rows))
+                  for i, new in enumerate(levels)], x, level)
+    cls = regroup_cls(rows.of_cls(x), series_mask, level, "study")[:, 0, 0]
+    cls = cls[:, 0] if self.class_tokens == 1 else cls
     norm = layers.layer_norm(1e-6, self.dtype, "norm")
-    tokens = norm(x).reshape(B, S * d * P, C)
+    tokens = norm(x[..., :rows.tokens, :]).reshape(B, S * d * P, C)
     mask = jnp.repeat(series_mask, d * P, axis=1)
     tokens = layers.exact_zero_where(mask[..., None], tokens)
     return HlipOutput(cls=norm(cls), tokens=tokens, token_mask=mask)
+
+  def _rows(self, d: int, P: int) -> Rows:
+    """Of d slices of P tokens."""
+    groups = d if self.slice_blocks else 1
+    tokens, places = d * P // groups, self.class_tokens
+    return Rows(groups, tokens, places,
+                layers.filler(tokens + places, self.dtype))
+
+  def _with_places(self, x, token, rows: Rows):
+    """[B, S, d, P, C] -> [B, S, u, U, C]."""
+    B, S, *_, C = x.shape
+    x = x.reshape(B, S, rows.groups, rows.tokens, C)
+    more = jnp.pad(token[0].astype(x.dtype), ((0, rows.filler), (0, 0)))
+    return jnp.concatenate(
+        [x, jnp.broadcast_to(more, (*x.shape[:3], *more.shape))], axis=3)
 
   def _in_parts(self, embed, volume):
     """Some studies at a time: in the product's layout, whose last axis is a
@@ -229,7 +271,7 @@ class Hlip(nn.Module):
                 hidden=int(self.width * self.mlp_ratio), dtype=self.dtype,
                 drop_path=self.drop_path * i / max(self.depth - 1, 1))
 
-  def _block(self, i: int, train: bool):
+  def _block(self, i: int, train: bool, rows: Rows):
     """(groups, their mask) -> groups."""
     make = layers.Block
     if self.remat:
@@ -239,19 +281,27 @@ class Hlip(nn.Module):
 
     def run(group, mask):
       group = block(group, mask, train)
-      self.sow("intermediates", f"after_block{i}", group)
+      self.sow("intermediates", f"after_block{i}", self._bare(group, rows))
       return group
 
     return run
 
-  def _looped(self, attend, levels, carry, train):
+  def _bare(self, group, rows: Rows):
+    """[G, rows, C] -> [G, c + T, C], class tokens first."""
+    G, _, C = group.shape
+    size = rows.tokens + rows.places + rows.filler
+    parts = group.reshape(G, -1, size, C)
+    return jnp.concatenate(
+        [rows.of_cls(parts)[:, 0], parts[:, :, :rows.tokens].reshape(G, -1, C)],
+        axis=1)
+
+  def _looped(self, attend, levels, x, train):
     """All blocks of `attend` as a loop over rounds."""
     return repeated.blocks(
         self, lambda rate: layers.Block(
             **self._settings(0) | {"drop_path": rate}, parent=None),
-        lambda blocks, carry: attend(list(zip(levels, blocks)), carry,
-                                     levels[-1]),
-        carry, depth=self.depth, size=repeated.rounds(levels),
+        lambda blocks, x: attend(list(zip(levels, blocks)), x, levels[-1]),
+        x, depth=self.depth, size=repeated.rounds(levels),
         drop_path=self.drop_path, train=train, remat=self.remat,
         keeps=self.keeps, dtype=self.dtype)
 

@@ -30,35 +30,42 @@ def gelu(x: jax.Array) -> jax.Array:
 def _half_gelu(x: jax.Array) -> jax.Array:
   """x Phi(x) of half-precision numbers, in float32.
 
-  Phi by an approximation with error 1e-7, a thousandth of what half precision
-  can tell; it takes a quarter of the operations of JAX's erfc, which would be a
-  third of the time of an MLP, and shares its exponential with the derivative.
-
-  Reference: Abramowitz and Stegun 1964, 7.1.26.
+  Phi(x) = (1 + tanh(x p(x^2))) / 2, where p is our least maximum fit of
+  artanh(2 Phi - 1) over |x| < 4: results are within 4e-4 of themselves, a tenth
+  of what half precision rounds away. Units for vectors are what an MLP waits
+  for, and this is the shortest way for them; erfc would take four times as
+  long.
   """
-  wide = x.astype(jnp.float32)
-  return (wide * _normal(wide)[0]).astype(x.dtype)
+  below = _normal(x)[0]
+  return (x.astype(jnp.float32) * below).astype(x.dtype)
 
 
 @_half_gelu.defjvp
 def _half_gelu_jvp(primals, tangents):
   (x,), (t,) = primals, tangents
   wide = x.astype(jnp.float32)
-  below, density = _normal(wide)
-  slope = (below + wide * density).astype(x.dtype)
-  return (wide * below).astype(x.dtype), slope * t
+  below, slope = _normal(x)
+  return (wide * below).astype(x.dtype), (below + slope).astype(x.dtype) * t
+
+
+# p, lowest power first.
+_FIT = (7.97430963e-01, 3.69764275e-02, -2.91468172e-04, -1.12579777e-05,
+        4.07749189e-07)
 
 
 def _normal(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Distribution and density of the standard normal."""
-  bell = jnp.exp(-0.5 * x * x)
-  t = 1 / (1 + 0.3275911 * 2 ** -0.5 * jnp.abs(x))
-  tail = 0.0
-  for factor in (1.061405429, -1.453152027, 1.421413741, -0.284496736,
-                 0.254829592):
-    tail = (tail + factor) * t
-  upper = 0.5 * tail * bell                       # of |x|
-  return jnp.where(x < 0, upper, 1 - upper), bell * (2 * math.pi) ** -0.5
+  """Phi(x), and x times its derivative, of the fit."""
+  x = jnp.clip(x.astype(jnp.float32), -8, 8)  # beyond it Phi is 0 or 1
+  square = x * x
+  value = slope = 0.0
+  for power, factor in reversed(list(enumerate(_FIT))):
+    value = value * square + factor
+    slope = slope * square + (2 * power + 1) * factor
+  side = jnp.tanh(x * value)
+  return 0.5 + 0.5 * side, 0.5 * x * slope * (1 - side * side)
+
+
+_ROWS = 8       # of a tile of a TPU, and of the least matrix it multiplies
 
 # U(-1 / sqrt(n), 1 / sqrt(n)) for n inputs: variance 1 / (3 n).
 torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -92,22 +99,48 @@ class Inits(NamedTuple):
   bias2: Callable = nn.initializers.zeros
 
 
-class HeadDense(nn.Module):
-  """A dense layer from or to attention heads on flat arrays.
+@jax.custom_vjp
+def _add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+  """[N, C] + [C]; the bias has the gradient of a product with ones.
 
-  Parameters and values are those of `nn.DenseGeneral`; arrays are [..., C] or
-  [..., A F] and never [..., A, F], whose two small axes waste most of a tile of
-  a TPU's memory.
+  The matrix unit of a TPU sums rows in a third of the time that units for
+  vectors take.
+  """
+  return x + bias.astype(x.dtype)
+
+
+def _add_bias_fwd(x, bias):
+  return _add_bias(x, bias), jnp.zeros((), bias.dtype)
+
+
+def _add_bias_bwd(like, toward):
+  # Hidden from the compiler, which would make a sum of a product with ones.
+  ones = jax.lax.optimization_barrier(
+      jnp.ones((_ROWS, len(toward)), toward.dtype))
+  total = jnp.matmul(ones, toward, preferred_element_type=jnp.float32)[0]
+  return toward, total.astype(like.dtype)
+
+
+_add_bias.defvjp(_add_bias_fwd, _add_bias_bwd)
+
+
+class Dense(nn.Module):
+  """A dense layer, also from or to attention heads, on flat arrays.
+
+  Parameters and values are those of `nn.Dense` or `nn.DenseGeneral`; arrays are
+  [..., C] or [..., A F] and never [..., A, F], whose two small axes waste most
+  of a tile of a TPU's memory. The product is one of two plain matrices.
 
   Attributes:
-    shape: of the kernel, (C, A, F) to heads, or (A, F, C) from them.
+    shape: of the kernel: (C, D), to heads (C, A, F), from heads (A, F, C).
     inputs: leading axes of the kernel that are summed over, 1 or 2.
   """
-  shape: tuple[int, int, int]
-  inputs: int
+  shape: tuple[int, ...]
+  inputs: int = 1
   use_bias: bool = True
   dtype: jax.typing.DTypeLike | None = None
   kernel_init: Callable = nn.initializers.lecun_normal()
+  bias_init: Callable = nn.initializers.zeros
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -115,12 +148,18 @@ class HeadDense(nn.Module):
     flat = (rows, math.prod(self.shape) // rows)
     kernel = self.param("kernel", lambda key: self.kernel_init(
         key, flat, jnp.float32).reshape(self.shape))
-    bias = self.param("bias", nn.initializers.zeros,
-                      self.shape[self.inputs:]) if self.use_bias else None
-    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias,
-                                              dtype=self.dtype)
-    x = x @ kernel.reshape(flat)
-    return x if bias is None else x + bias.reshape(-1)
+    x, lead = x.reshape(-1, rows), x.shape[:-1]
+    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+    # Else its gradient is computed in the parameter's shape, by copies.
+    x = x @ jax.lax.optimization_barrier(kernel.reshape(flat))
+    if self.use_bias:
+      bias = self.param("bias", self.bias_init, self.shape[self.inputs:])
+      bias = bias.reshape(-1)
+      # What widens is followed by an activation, and the sum rides along with
+      # the gradient of that.
+      product = x.dtype.itemsize <= 2 and flat[1] <= flat[0]
+      x = _add_bias(x, bias) if product else x + bias.astype(x.dtype)
+    return x.reshape(*lead, flat[1])
 
 
 class SelfAttention(nn.Module):
@@ -149,14 +188,14 @@ class SelfAttention(nn.Module):
     A, F = self.num_heads, C // self.num_heads
 
     def heads(name):
-      flat = HeadDense((C, A, F), 1, self.use_bias, self.dtype,
-                       self.inits.project, name=name)(x)
+      flat = Dense((C, A, F), 1, self.use_bias, self.dtype,
+                   self.inits.project, name=name)(x)
       return checkpoint_name(flat, name).reshape(*groups, A, F)
 
     pooled = attend(heads("query"), heads("key"), heads("value"), mask,
                     causal=self.causal)
-    return HeadDense((A, F, C), 2, dtype=self.dtype, name="out",
-                     kernel_init=self.inits.out)(pooled.reshape(*groups, C))
+    return Dense((A, F, C), 2, dtype=self.dtype, name="out",
+                 kernel_init=self.inits.out)(pooled.reshape(*groups, C))
 
 
 class Mlp(nn.Module):
@@ -167,10 +206,11 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:  # [..., C] -> [..., C]
-    fc1 = nn.Dense(self.hidden, dtype=self.dtype, name="fc1",
-                   kernel_init=self.inits.fc1, bias_init=self.inits.bias1)
-    fc2 = nn.Dense(x.shape[-1], dtype=self.dtype, name="fc2",
-                   kernel_init=self.inits.fc2, bias_init=self.inits.bias2)
+    C = x.shape[-1]
+    fc1 = Dense((C, self.hidden), dtype=self.dtype, name="fc1",
+                kernel_init=self.inits.fc1, bias_init=self.inits.bias1)
+    fc2 = Dense((self.hidden, C), dtype=self.dtype, name="fc2",
+                kernel_init=self.inits.fc2, bias_init=self.inits.bias2)
     return fc2(gelu(checkpoint_name(fc1(x), "hidden")))
 
 
@@ -202,13 +242,27 @@ class Block(nn.Module):
       mask: jax.Array | None = None,  # [G, T] bool, False = padding
       train: bool = False,
   ) -> jax.Array:                     # [G, T, C]
-    skip = lambda x: DropPath(self.drop_path)(x, train)
+    # Only attention and lots know groups: compilers do best by plain matrices.
+    flat = lambda x: x.reshape(-1, x.shape[-1])
+    grouped = lambda flat: flat.reshape(x.shape)
+    skip = lambda branch: flat(DropPath(self.drop_path)(branch, train))
     norm = functools.partial(layer_norm, self.epsilon, self.dtype)
     attention = SelfAttention(self.num_heads, self.dtype, causal=self.causal,
                               inits=self.inits, name="attention")
-    x = x + skip(attention(norm(name="norm1")(x), mask))
     mlp = Mlp(self.hidden, self.dtype, self.inits, name="mlp")
-    return x + skip(mlp(norm(name="norm2")(x)))
+    y = flat(x)
+    y = y + skip(attention(grouped(norm(name="norm1")(y)), mask))
+    y = y + skip(grouped(mlp(norm(name="norm2")(y))))
+    return grouped(y)
+
+
+def filler(rows: int, dtype) -> int:
+  """Rows that make `rows` whole tiles of a TPU in half precision, else 0.
+
+  A group of whole tiles is rows of one plain matrix; others are copied to it.
+  """
+  half = dtype is not None and jnp.dtype(dtype).itemsize <= 2
+  return -rows % _ROWS if half else 0
 
 
 def smooth_patch_init(patch: tuple[int, int, int]):

@@ -64,7 +64,7 @@ def blocks(
     run = lambda params, x, mask: block.apply(
         {"params": params}, x, mask, train, rngs={"dropout": key})
     if remat:
-      run = jax.checkpoint(run, policy=policy(keeps), prevent_cse=False)
+      run = jax.checkpoint(run, policy=policy(keeps), prevent_cse=size > 1)
     return functools.partial(run, params)
 
   return loop(lambda carry, own: attend([block_of(*x) for x in own], carry),

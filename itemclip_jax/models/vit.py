@@ -77,6 +77,11 @@ class Vit(nn.Module):
     # Weight 0 would let a NaN or an overflow of a missing picture through.
     volume = layers.exact_zero_where(series_mask[..., None, None, None], volume)
     x = self._embed(volume)                          # [B, P + N + M, C]
+    rows = x.shape[1]
+    filler = layers.filler(rows, self.dtype)
+    real = jnp.broadcast_to(jnp.arange(rows + filler) < rows,
+                            (len(x), rows + filler)) if filler else None
+    x = jnp.pad(x, ((0, 0), (0, filler), (0, 0)))
     hidden = int(self.width * self.mlp_ratio)
     inits = layers.Inits(
         project=_PACKED, out=layers.torch_linear, fc1=layers.torch_linear,
@@ -89,7 +94,7 @@ class Vit(nn.Module):
       x = repeated.blocks(
           self, lambda rate: layers.Block(**settings, drop_path=rate,
                                           parent=None),
-          lambda blocks, x: blocks[0](x, None), x, depth=self.depth, size=1,
+          lambda blocks, x: blocks[0](x, real), x, depth=self.depth, size=1,
           drop_path=self.drop_path, train=train, remat=self.remat,
           keeps=self.keeps, dtype=self.dtype)
     else:
@@ -99,8 +104,9 @@ class Vit(nn.Module):
                          policy=repeated.policy(self.keeps))
       for i in range(self.depth):
         x = block(**settings, name=f"block{i}", drop_path=self.drop_path * i
-                  / max(self.depth - 1, 1))(x, None, train)
+                  / max(self.depth - 1, 1))(x, real, train)
     x = layers.layer_norm(_EPSILON[self.family], self.dtype, "norm")(x)
+    x = x[:, :rows]
     P, M = self.class_tokens, self.mixture_tokens
     tokens = x[:, -M:] if M else x[:, P:]
     mask = jnp.broadcast_to(series_mask, tokens.shape[:2])

@@ -27,21 +27,22 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
+from itemclip_jax.ops.attention_backends import chip
+from itemclip_jax.parallel.tpu import FAST_MEMORY
+
 _LANES = 128
 _HIDDEN = -0.7 * float(jnp.finfo(jnp.float32).max)  # finite after subtraction
 _QUERIES = 256      # rows at a time, of groups that are not long
 _LONG = 4096        # keys, beyond which fewer rows leave room for them
 _SHORT = 1 << 20    # bytes of keys that a program may hold for several tiles
-# Bytes of fast memory by kind of chip, from memory; others take splash.
-_FAST_MEMORY = {"TPU v5 lite": 128 << 20, "TPU v6 lite": 128 << 20}
-_SHARE = 0.75       # of it that a kernel may ask for
+_SHARE = 0.75       # of the fast memory that a kernel may ask for
 
 
 def fits(queries: int, keys: int, num_heads: int, head_width: int,
-         chip: str) -> bool:
-  """Whether the kernels take arrays of this size on `device_kind` chip."""
+         device_kind: str) -> bool:
+  """Whether the kernels take arrays of this size on a chip of this kind."""
   width = num_heads * head_width
-  most = _SHARE * _FAST_MEMORY.get(chip, 0)
+  most = _SHARE * FAST_MEMORY.get(device_kind, 0)
   return (_LANES % head_width == 0 and width % _LANES == 0 and
           _bytes_held(_rows(queries, keys), keys, _LANES) <= 0.8 * most)
 
@@ -76,9 +77,18 @@ def attend(
 
 
 def _forward(query, key, value, mask, num_heads, interpret):
-  out = checkpoint_name(
-      _call_forward(query, key, value, mask, num_heads, interpret), "attention")
+  out = _named(_call_forward(query, key, value, mask, num_heads, interpret))
   return out, (query, key, value, mask, out)
+
+
+def _named(x: jax.Array) -> jax.Array:
+  """`x` as what `remat_keeps` calls attention.
+
+  By its bits: what is kept of floats JAX rounds again, a copy of its own here.
+  """
+  bits = jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}")
+  return jax.lax.bitcast_convert_type(
+      checkpoint_name(bits, "attention"), x.dtype)
 
 
 def _backward(num_heads, interpret, residuals, grad):
@@ -115,7 +125,7 @@ class _Sizes:
         grid=self.grid, interpret=interpret,
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel", "arbitrary"),
-            vmem_limit_bytes=int(_SHARE * min(_FAST_MEMORY.values()))),
+            vmem_limit_bytes=int(_SHARE * FAST_MEMORY.get(chip(), 0)) or None),
         cost_estimate=pl.CostEstimate(
             flops=2 * matmuls * pairs * self.width,
             transcendentals=pairs * self.width // self.head_width,

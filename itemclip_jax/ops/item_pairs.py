@@ -12,8 +12,9 @@ where the key tokens of (i, j) are the `kta_rate` share of image i's real tokens
 with the largest head-averaged w_jn.
 
 `compare` works off pieces, some candidates of some images at a time, which are
-recomputed in the backward pass: memory grows neither with candidates nor with
-images times tokens, and a piece stays in the cache of a processor.
+recomputed in the backward pass: what memory holds of all images, candidates and
+tokens is a byte, whether it is a key token, and a piece stays in the cache of a
+processor.
 `compare_images` projects an image's tokens within its piece as well, on every
 device for its own images.
 
@@ -34,7 +35,7 @@ from itemclip_jax.parallel import sharding
 
 # Attention weights of a piece: those of a CPU fit its cache, and accelerators
 # want large products.
-_PIECE = {"cpu": 2**19}
+_PIECE = {"cpu": 2**20}
 _LARGE_PIECE = 2**24
 
 
@@ -122,8 +123,10 @@ def compare(
   bits, keep = (None, keep) if callable(keep) else (keep, None)
   A, F = items.query.shape[1:]
   num_images, size = _sizes(B, J, A * tokens[-1].shape[1], block)
-  # Where heads share keys, what they pool is kept anyway; see `item_pooling`.
+  # Where heads share keys, what they pool is kept anyway, and products of
+  # several images at once are slower; see `shared_keys`.
   last = F > items.embedding.shape[-1] and size == J
+  num_images = 1 if last and num_images < B else num_images
 
   images = jnp.arange(B) if images is None else images
   candidates = jnp.asarray(candidates)
@@ -206,10 +209,10 @@ def _in_blocks(part: Callable, index: jax.Array, block: int) -> Pairs:
 
 
 def _cosines(local, key, text, own, out) -> Pairs:
-  """`Pairs` from pooled vectors [B, A, j, F]."""
-  pooled = unit(out(jnp.moveaxis(local, 1, 2)))               # [B, j, E]
+  """`Pairs` from pooled vectors [B, j, A, F]."""
+  pooled = unit(out(local))                                   # [B, j, E]
   own = jnp.einsum("bje,bke->bjk", pooled, own)
   local = jnp.einsum("bje,bje->bj", pooled, text)
   if key is not None:
-    key = jnp.einsum("bje,bje->bj", unit(out(jnp.moveaxis(key, 1, 2))), text)
+    key = jnp.einsum("bje,bje->bj", unit(out(key)), text)
   return Pairs(local, key, own)

@@ -13,7 +13,7 @@ import tqdm
 from itemclip_jax.config import schema
 from itemclip_jax.data import loader
 from itemclip_jax.errors import UserError
-from itemclip_jax.parallel import multihost, sharding
+from itemclip_jax.parallel import multihost, sharding, tpu
 from itemclip_jax.train import preflight, setup, trained
 from itemclip_jax.train import writer as writer_lib
 from itemclip_jax.train.checkpoint import Checkpoints
@@ -237,7 +237,8 @@ def jit_step(run: setup.Run, state):
 
   return jax.jit(train_step,
                  out_shardings=(layout, sharding.replicated(run.mesh)),
-                 donate_argnums=0)
+                 donate_argnums=0,
+                 compiler_options=tpu.compiler_options(run.mesh))
 
 
 def digest(tree) -> str:

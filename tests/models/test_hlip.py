@@ -110,23 +110,29 @@ def test_the_name_of_a_series_matters(study, params):
 
 
 def test_cls_is_copied_to_finer_groups_and_averaged_to_coarser():
-  mask = np.array([[True, True, False], [True, False, False]])
-  study = np.arange(4, dtype=np.float32).reshape(2, 2)
+  mask = jnp.asarray([[True, True, False], [True, False, False]])
   regroup = lambda x, old, new: np.array(
-      hlip.regroup_cls(jnp.asarray(x), jnp.asarray(mask), 2, old, new))
-  series = regroup(study, "study", "series")
-  np.testing.assert_array_equal(series, np.repeat(study[:, None], 3, axis=1))
-  slices = regroup(study, "study", "slice")
-  np.testing.assert_array_equal(slices, np.repeat(series[:, :, None], 2, 2))
-  for level, x in (("series", series), ("slice", slices)):
-    np.testing.assert_array_equal(regroup(x, level, "study"), study)
-    np.testing.assert_array_equal(regroup(x, level, level), x)
-  slices[0, 0] = [[1, 2], [3, 6]]
-  slices[0, 1] = [[5, 0], [5, 0]]
+      hlip.regroup_cls(jnp.asarray(x), mask, old, new))
+  # [study, series, slice, place, channel]; what a level does not read is 1e3.
+  slices = np.zeros((2, 3, 2, 1, 2), np.float32)
+  slices[0, 0, :, 0] = [[1, 2], [3, 6]]
+  slices[0, 1, :, 0] = [[5, 0], [5, 0]]
   slices[0, 2] = 1e3  # padded: in no average
-  np.testing.assert_array_equal(regroup(slices, "slice", "series")[0, 0],
-                                [2, 4])
-  np.testing.assert_array_equal(regroup(slices, "slice", "study")[0], [3.5, 2])
+  series = regroup(slices, "slice", "series")
+  np.testing.assert_array_equal(series[0, 0, :, 0], [[2, 4], [2, 4]])
+  np.testing.assert_array_equal(series[0, 1, :, 0], [[5, 0], [5, 0]])
+  series[:, :, 1:] = 1e3
+  for level, x in (("series", series), ("slice", slices)):
+    study = regroup(x, level, "study")
+    np.testing.assert_array_equal(study[0].reshape(-1, 2), [[3.5, 2]] * 6)
+  study = np.array(study)
+  study[:, 1:] = study[:, :, 1:] = 1e3
+  for level in ("series", "slice"):
+    np.testing.assert_array_equal(
+        regroup(study, "study", level)[0].reshape(-1, 2), [[3.5, 2]] * 6)
+  np.testing.assert_array_equal(
+      regroup(series, "series", "slice")[0, :2, :, 0],
+      [[[2, 4], [2, 4]], [[5, 0], [5, 0]]])
 
 
 class _Vit(nn.Module):
@@ -176,6 +182,23 @@ def test_a_deeper_volume_works_by_interpolation(study, params):
   np.testing.assert_allclose(resampled[:, 0, 0, 0],
                              [0, 0, 1 / 3, 2 / 3, 1, 1], atol=1e-6)  # float32
   assert layers.resample_grid(line, (2, 2, 2)) is line
+
+
+@pytest.mark.parametrize("slice_blocks", [(0,), ()])
+def test_filler_rows_change_nothing(study, params, slice_blocks, monkeypatch):
+  model = MODEL.clone(slice_blocks=slice_blocks)
+  toward = np.random.default_rng(2).normal(
+      size=(B, S * PER_SERIES, WIDTH)).astype(np.float32)
+
+  def results():
+    jax.clear_caches()
+    return (apply(model, params, *study),
+            gradients(model, params, *study, toward))
+
+  without = results()
+  monkeypatch.setattr(layers, "filler", lambda rows, dtype: 5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **CLOSE),
+               results(), without)
 
 
 def test_recomputing_blocks_changes_nothing(study, params):

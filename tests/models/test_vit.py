@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from itemclip_jax.models import layers
 from itemclip_jax.models.vit import Vit
 from itemclip_jax.train import optimizer
 from tests.parity.compile import jit
@@ -68,6 +69,21 @@ def test_every_channel_and_place_is_told_apart(pictures, params):
 def test_two_pictures_a_study_are_refused(params, pictures):
   with pytest.raises(ValueError, match="got 2 series; set data.max_series=1"):
     MODEL.apply(params, pictures.repeat(2, axis=1), PRESENT.repeat(2, axis=1))
+
+
+@pytest.mark.parametrize("mixture", [0, 3])
+def test_filler_rows_change_nothing(pictures, params, mixture, monkeypatch):
+  model = MODEL.clone(mixture_tokens=mixture)
+  if mixture:
+    params = model.init(jax.random.key(4), pictures, PRESENT)
+  run = lambda: jax.value_and_grad(lambda params: (
+      lambda out: jnp.sum(out.cls) + jnp.sum(out.tokens ** 2))(
+          model.apply(params, pictures, PRESENT)))(params)
+  without = run()
+  monkeypatch.setattr(layers, "filler", lambda rows, dtype: 5)
+  jax.tree.map(  # float32; gradients sum 27 tokens
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+      run(), without)
 
 
 def test_recomputing_blocks_changes_nothing(pictures, params):
