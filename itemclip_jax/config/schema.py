@@ -38,7 +38,7 @@ class Data:
   crop_area: tuple[float, float] = (0.9, 1.0)  # of pictures, in training
   expert_batch: int = 0            # rows with a heatmap added to every batch
   num_threads: int = 4             # that read and shape examples
-  prefetch: int = 16               # examples held in memory, >= num_threads
+  prefetch: int = 16               # examples read ahead, >= num_threads
 
   def __post_init__(self):
     positive("data", max_series=self.max_series, num_threads=self.num_threads,

@@ -65,6 +65,9 @@ class ClipText(nn.Module):
         embedding_init=nn.initializers.normal(std))
     x = embed(self.vocab_size, "word", self.word_init)(ids)
     x = x + embed(self.max_positions, "position", 0.01)(jnp.arange(T))
+    # Rows behind the last, which none before them sees.
+    filler = layers.filler(T, self.dtype)
+    x = jnp.pad(x, ((0, 0), (0, filler), (0, 0)))
     inits = _inits(self.width, self.depth, self.hidden)
     block = functools.partial(
         layers.Block, self.num_heads, self.hidden, epsilon=_EPSILON,

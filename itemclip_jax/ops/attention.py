@@ -29,7 +29,7 @@ from itemclip_jax.ops import attention_backends as backends
 from itemclip_jax.ops.attention_backends import wide
 
 _MOST_LOGITS = 1 << 29       # of a device, 2 GiB in float32
-_SHORT = 128                 # tokens, of which all logits are no burden
+_SHORT = 64                  # tokens, of which all logits are no burden
 
 # (name or "auto", platform; "" = of the default device), of what is traced.
 _CHOSEN = contextvars.ContextVar("attention", default=("auto", ""))
@@ -90,12 +90,12 @@ def _suited(query, key, causal: bool, platform: str) -> str:
   devices = max(1, jax.sharding.get_abstract_mesh().size)
   many = G * A * Q * N > _MOST_LOGITS * devices
   kernels = query.dtype.itemsize <= 4 and G % devices == 0
-  if platform == "tpu" and kernels and not causal and N > _SHORT:
+  if platform == "tpu" and kernels and N > _SHORT:
     # pylint: disable=g-import-not-at-top
     from itemclip_jax.ops import fused_attention, splash_attention
     if fused_attention.fits(Q, N, A, F, backends.chip()):
       return "fused"
-    if splash_attention.fits(F):
+    if splash_attention.fits(F) and not causal:
       return "splash"
   if (platform in ("gpu", "cuda") and kernels and query.dtype.itemsize == 2
       and not backends.cudnn_fault()):

@@ -63,21 +63,23 @@ def _tile_lanes(keys: int, width: int) -> int:
   return width if keys * width * 2 <= _SHORT else _LANES
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def attend(
     query: jax.Array,    # [G, Q, C]
     key: jax.Array,      # [G, N, C]
     value: jax.Array,    # [G, N, C]
     mask: jax.Array,     # [G, N] bool, False = padding
     num_heads: int,
+    causal: bool = False,    # query i sees keys 0 .. i only
     interpret: bool = False,
 ) -> jax.Array:          # [G, Q, C]
   """See the header; `fits` tells what it takes."""
-  return _forward(query, key, value, mask, num_heads, interpret)[0]
+  return _forward(query, key, value, mask, num_heads, causal, interpret)[0]
 
 
-def _forward(query, key, value, mask, num_heads, interpret):
-  out = _named(_call_forward(query, key, value, mask, num_heads, interpret))
+def _forward(query, key, value, mask, num_heads, causal, interpret):
+  sizes = _Sizes(query, key, num_heads, causal)
+  out = _named(_call_forward(sizes, query, key, value, mask, interpret))
   return out, (query, key, value, mask, out)
 
 
@@ -91,8 +93,9 @@ def _named(x: jax.Array) -> jax.Array:
       checkpoint_name(bits, "attention"), x.dtype)
 
 
-def _backward(num_heads, interpret, residuals, grad):
-  *gradients, = _call_backward(*residuals, grad, num_heads, interpret)
+def _backward(num_heads, causal, interpret, residuals, grad):
+  sizes = _Sizes(*residuals[:2], num_heads, causal)
+  *gradients, = _call_backward(sizes, *residuals, grad, interpret)
   return (*gradients, None)
 
 
@@ -102,7 +105,8 @@ attend.defvjp(_forward, _backward)
 class _Sizes:
   """Blocks and grid of both kernels."""
 
-  def __init__(self, query, key, num_heads):
+  def __init__(self, query, key, num_heads, causal):
+    self.causal = causal
     self.groups, self.queries, self.width = query.shape
     self.keys = key.shape[1]
     self.head_width = self.width // num_heads
@@ -136,6 +140,15 @@ class _Sizes:
     return [slice(first, first + _LANES)
             for first in range(0, self.lanes, _LANES)]
 
+  def seen(self, mask_ref):
+    """bool [1 or rows, keys]: what the queries of a program see."""
+    keep = mask_ref[0] != 0
+    if not self.causal:
+      return keep
+    at = lambda axis: jax.lax.broadcasted_iota(
+        jnp.int32, (self.rows, self.keys), axis)
+    return keep & (at(1) <= at(0) + pl.program_id(2) * self.rows)
+
   @property
   def heads(self):
     """Numbers of the heads within a tile."""
@@ -161,8 +174,7 @@ def _softmax(q, k, keep, scale):
   return p / jnp.sum(p, axis=1, keepdims=True)
 
 
-def _call_forward(query, key, value, mask, num_heads, interpret):
-  sizes = _Sizes(query, key, num_heads)
+def _call_forward(sizes, query, key, value, mask, interpret):
   of_q, of_k = sizes.of_queries, sizes.of_keys
   return pl.pallas_call(
       functools.partial(_forward_kernel, sizes),
@@ -173,7 +185,7 @@ def _call_forward(query, key, value, mask, num_heads, interpret):
 
 
 def _forward_kernel(sizes, q_ref, k_ref, v_ref, mask_ref, out_ref):
-  keep, scale = mask_ref[0] != 0, sizes.head_width ** -0.5
+  keep, scale = sizes.seen(mask_ref), sizes.head_width ** -0.5
   for lanes in sizes.tiles():
     q, k, v = (ref[0, :, lanes] for ref in (q_ref, k_ref, v_ref))
     out = jnp.zeros(q.shape, jnp.float32)
@@ -184,8 +196,7 @@ def _forward_kernel(sizes, q_ref, k_ref, v_ref, mask_ref, out_ref):
     out_ref[0, :, lanes] = out.astype(out_ref.dtype)
 
 
-def _call_backward(query, key, value, mask, out, grad, num_heads, interpret):
-  sizes = _Sizes(query, key, num_heads)
+def _call_backward(sizes, query, key, value, mask, out, grad, interpret):
   of_q, of_k = sizes.of_queries, sizes.of_keys
   return pl.pallas_call(
       functools.partial(_backward_kernel, sizes),
@@ -207,7 +218,7 @@ def _backward_kernel(sizes, q_ref, k_ref, v_ref, mask_ref, out_ref, grad_ref,
     dk_sum[...] = jnp.zeros_like(dk_sum)
     dv_sum[...] = jnp.zeros_like(dv_sum)
 
-  keep, scale = mask_ref[0] != 0, sizes.head_width ** -0.5
+  keep, scale = sizes.seen(mask_ref), sizes.head_width ** -0.5
   # Rows of the last block that lie beyond the queries hold anything.
   left = sizes.queries - block * sizes.rows
   real = jax.lax.broadcasted_iota(jnp.int32, (sizes.rows, 1), 0) < left

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from itemclip_jax.models import layers
 from itemclip_jax.models.text import PAD_ID, ClipText
 from tests.parity.compile import jit
 
@@ -109,3 +110,12 @@ def test_initial_values_are_those_of_open_clip():
     # Five standard errors of the standard deviation of a normal sample.
     np.testing.assert_allclose(np.std(value), std,
                                rtol=5 / np.sqrt(2 * value.size))
+
+
+def test_filler_rows_change_nothing(params, monkeypatch):
+  run = lambda: jax.value_and_grad(
+      lambda p: jnp.sum(MODEL.apply(p, IDS) ** 2))(params)
+  without = run()
+  monkeypatch.setattr(layers, "filler", lambda rows, dtype: 3)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(
+      a, b, rtol=1e-5, atol=1e-6), run(), without)
