@@ -17,6 +17,9 @@ def block(tokens: int, keys: int, C: int) -> int:
   return tokens * (24 * C**2 + 4 * keys * C)
 
 
+# Class tokens have a place in every finest group; coarser groups use one alone.
+
+
 def losses(N: int, J: int, K: int, B: int, E: int = 512) -> int:
   """Keys and values; logits and two poolings; two output projections; cosines
   with own items (IIS) and with all items (MPS); queries, once an item."""
@@ -27,7 +30,7 @@ def losses(N: int, J: int, K: int, B: int, E: int = 512) -> int:
 def chest_ct() -> int:
   B, K, T, N, C, E = 512, 10, 256, 2744, 768, 512
   patch = 2 * 112 * 336 * 336 * C
-  vision = 8 * block(14 * 197, 197, C) + 4 * block(2745, 2745, C)
+  vision = 8 * block(14 * 197, 197, C) + 4 * block(14 * 197, 14 * 197, C)
   dense = 12 * K * T * 24 * C**2           # of the text tower, which is frozen
   attention = 12 * K * T * 4 * T * C
   projections = 2 * C * E * (N + 1 + K)
@@ -38,7 +41,7 @@ def chest_ct() -> int:
 def brain_mri() -> int:
   B, K, T, S, N, C, E = 256, 7, 256, 10, 11_760, 768, 512
   patch = 2 * S * 48 * 224 * 224 * C
-  vision = 8 * block(S * 1177, 1177, C) + 4 * block(N + 1, N + 1, C)
+  vision = 8 * block(S * 1177, 1177, C) + 4 * block(S * 1177, S * 1177, C)
   # 110 characters of a name, width 256, MLP 300, three layers, then to C.
   name = 3 * 110 * (8 * 256**2 + 4 * 256 * 300 + 4 * 110 * 256) + 2 * 256 * C
   text = 12 * block(K * T, T, C)
