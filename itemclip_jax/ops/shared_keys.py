@@ -1,6 +1,6 @@
 """What few items pool from image tokens, where all heads share keys.
 
-    l_jn = q_j . [x_n; 1],   w_jn = softmax0_n(l_jn),   o_j = sum_n w_jn [x_n; 1]
+    l_jn = q_j . [x_n; 1],  w_jn = softmax0_n(l_jn),  o_j = sum_n w_jn [x_n; 1]
 
 per head over the kept tokens, and once more over the key tokens, which w
 chooses. Keys and values are the normalised tokens x themselves; what a head

@@ -1,6 +1,5 @@
 """The item losses equal a plain program of the specification."""
 
-import jax
 import numpy as np
 import pytest
 
