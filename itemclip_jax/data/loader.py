@@ -271,7 +271,7 @@ def _batched(
     size: int,
     config: schema.Config,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Threads make examples ahead; `data.prefetch` of them are in memory.
+  """Threads make examples, `data.prefetch` of them ahead.
 
   Each volume is written to its row of its batch right away: in memory are the
   batch that was given away, the one that comes, and those that the examples

@@ -64,6 +64,7 @@ def blocks(
     run = lambda params, x, mask: block.apply(
         {"params": params}, x, mask, train, rngs={"dropout": key})
     if remat:
+      # Else the compiler recomputes all blocks of a round at once.
       run = jax.checkpoint(run, policy=policy(keeps), prevent_cse=size > 1)
     return functools.partial(run, params)
 

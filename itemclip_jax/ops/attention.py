@@ -114,3 +114,9 @@ def softmax_zero_slot(
   top = jax.lax.stop_gradient(top)  # a common shift changes no weight
   weights = jnp.exp(logits - top)
   return weights / (weights.sum(-1, keepdims=True) + jnp.exp(-top))
+
+
+def softmax_gradient(weights: jax.Array, toward: jax.Array) -> jax.Array:
+  """By the logits, of either softmax over the last axis: w (dw - sum w dw)."""
+  mean = jnp.sum(weights * toward, axis=-1, keepdims=True)
+  return weights * (toward - mean)

@@ -22,12 +22,12 @@ the logits in the backward pass; the kernels are our own.
 import functools
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
 from itemclip_jax.ops.attention_backends import chip
+from itemclip_jax.ops.keeping import kept
 from itemclip_jax.parallel.tpu import FAST_MEMORY
 
 _LANES = 128
@@ -79,18 +79,9 @@ def attend(
 
 def _forward(query, key, value, mask, num_heads, causal, interpret):
   sizes = _Sizes(query, key, num_heads, causal)
-  out = _named(_call_forward(sizes, query, key, value, mask, interpret))
+  out = kept(_call_forward(sizes, query, key, value, mask, interpret),
+             "attention")
   return out, (query, key, value, mask, out)
-
-
-def _named(x: jax.Array) -> jax.Array:
-  """`x` as what `remat_keeps` calls attention.
-
-  By its bits: what is kept of floats JAX rounds again, a copy of its own here.
-  """
-  bits = jax.lax.bitcast_convert_type(x, f"int{8 * x.dtype.itemsize}")
-  return jax.lax.bitcast_convert_type(
-      checkpoint_name(bits, "attention"), x.dtype)
 
 
 def _backward(num_heads, causal, interpret, residuals, grad):

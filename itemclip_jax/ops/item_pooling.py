@@ -12,11 +12,12 @@ import functools
 from typing import NamedTuple
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from itemclip_jax.ops import shared_keys
-from itemclip_jax.ops.attention import softmax_zero_slot, wide
+from itemclip_jax.ops.attention import (
+    softmax_gradient, softmax_zero_slot, wide)
+from itemclip_jax.ops.keeping import kept
 from itemclip_jax.ops.key_tokens import key_tokens
 
 # The backward pass computes all again but what is small: which tokens are key
@@ -69,8 +70,8 @@ def pooled(query, tokens, kta_rate, keep) -> tuple:
   local = _sum(weights, tokens.value)                     # [B, j, A, F]
   if kta_rate is None:
     return local, None
-  chosen = checkpoint_name(
-      key_tokens(weights.mean(1), tokens.mask, kta_rate), shared_keys.NAME)
+  chosen = kept(key_tokens(weights.mean(1), tokens.mask, kta_rate),
+                shared_keys.NAME)
   return local, _sum(_softmax(logits, chosen[:, None]), tokens.value)
 
 
@@ -86,8 +87,7 @@ def _softmax_fwd(logits, seen):
 
 
 def _softmax_bwd(weights, toward):
-  mean = jnp.sum(weights * toward, axis=-1, keepdims=True)
-  return weights * (toward - mean), None
+  return softmax_gradient(weights, toward), None
 
 
 _softmax.defvjp(_softmax_fwd, _softmax_bwd)

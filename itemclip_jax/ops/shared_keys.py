@@ -5,8 +5,8 @@
 per head over the kept tokens, and once more over the key tokens, which w
 chooses. Keys and values are the normalised tokens x themselves; what a head
 makes of them is absorbed into its queries and into the output
-(`models.item_attention`). The backward pass is written out: it needs e, the
-weights before they are divided by their sum, and no product twice,
+(`models.item_attention`). The backward pass is written out: it keeps exp(l)
+and what it is divided by, and computes no product twice,
 
     dw = do . [x; 1],  dl = w (dw - sum w dw),  dq = dl [x; 1],
     dx = w^T do + dl^T q
@@ -15,15 +15,17 @@ weights before they are divided by their sum, and no product twice,
 import functools
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
 
-from itemclip_jax.ops.attention import softmax_zero_slot, wide
+from itemclip_jax.ops.attention import (
+    softmax_gradient, softmax_zero_slot, wide)
+from itemclip_jax.ops.keeping import kept
 from itemclip_jax.ops.key_tokens import key_tokens
 
 # Queries are few, so a backward pass that recomputes keeps what is as many.
 NAME = "kept"
+_kept = functools.partial(kept, name=NAME)
 # Else a compiler repeats the hashes of a mask, or an exponential, in all that
 # reads them.
 _once = jax.lax.optimization_barrier
@@ -85,8 +87,7 @@ def _backward(kta_rate, saved, toward):
     value = x[where]                                           # [J, n, E]
     some = lambda a, b: wide(jnp.einsum("jae,jne->jan", a.astype(x.dtype), b))
     d_weights = some(d_key[..., :E], value) + d_key[..., E:]
-    mean = jnp.sum(weights * d_weights, axis=-1, keepdims=True)
-    d_logits = weights * (d_weights - mean)
+    d_logits = softmax_gradient(weights, d_weights)
     d_query[0] += jnp.einsum("jan,jne->jae", d_logits.astype(x.dtype), value)
     d_query[1] += jnp.sum(d_logits, axis=-1, keepdims=True)
     both = jnp.concatenate([weights, d_logits], axis=1).astype(x.dtype)
@@ -100,15 +101,6 @@ def _backward(kta_rate, saved, toward):
 _pool.defvjp(_forward, _backward)
 
 
-def _kept(x: jax.Array) -> jax.Array:
-  """By its bits: what is kept of floats JAX rounds again, a pass of its own."""
-  kind = f"int{8 * x.dtype.itemsize}"
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    return checkpoint_name(x, NAME)
-  bits = checkpoint_name(jax.lax.bitcast_convert_type(x, kind), NAME)
-  return jax.lax.bitcast_convert_type(bits, x.dtype)
-
-
 def _places(chosen: jax.Array, rate: float) -> tuple[jax.Array, jax.Array]:
   """Where key tokens lie: [J, N] bool -> [J, n] int, and which are there."""
   N = chosen.shape[-1]
@@ -120,9 +112,10 @@ def _places(chosen: jax.Array, rate: float) -> tuple[jax.Array, jax.Array]:
 
 def _dots(rows: jax.Array, x: jax.Array) -> jax.Array:
   """[J, A, E + 1], [N, E] -> [J, A, N]: with every [x; 1]."""
-  *lead, E = rows.shape[0], rows.shape[1], x.shape[-1]
+  J, A, _ = rows.shape
+  N, E = x.shape
   flat = rows[..., :E].reshape(-1, E).astype(x.dtype)
-  return wide(flat @ x.T).reshape(*lead, len(x)) + wide(rows[..., E:])
+  return wide(flat @ x.T).reshape(J, A, N) + wide(rows[..., E:])
 
 
 def _sums(weights: jax.Array, x: jax.Array) -> jax.Array:

@@ -17,9 +17,6 @@ def block(tokens: int, keys: int, C: int) -> int:
   return tokens * (24 * C**2 + 4 * keys * C)
 
 
-# Class tokens have a place in every finest group; coarser groups use one alone.
-
-
 def losses(N: int, J: int, K: int, B: int, E: int = 512) -> int:
   """Keys and values; logits and two poolings; two output projections; cosines
   with own items (IIS) and with all items (MPS); queries, once an item."""
@@ -30,6 +27,7 @@ def losses(N: int, J: int, K: int, B: int, E: int = 512) -> int:
 def chest_ct() -> int:
   B, K, T, N, C, E = 512, 10, 256, 2744, 768, 512
   patch = 2 * 112 * 336 * 336 * C
+  # Class tokens have a place in every finest group; coarser ones need one.
   vision = 8 * block(14 * 197, 197, C) + 4 * block(14 * 197, 14 * 197, C)
   dense = 12 * K * T * 24 * C**2           # of the text tower, which is frozen
   attention = 12 * K * T * 4 * T * C
