@@ -27,6 +27,7 @@ import numpy as np
 from itemclip_jax.config import schema
 from itemclip_jax.data import image, items, organs, reports, series_name
 from itemclip_jax.data import tokens, triplets, volume
+from itemclip_jax.data.view import View
 
 # Items whose ground truth is kept where texts are not items.
 _TRUE_ITEMS = 16
@@ -102,19 +103,19 @@ class MakeExample:
     out[len(order):] = 0
     return out
 
-  def _view(self, study, rng) -> volume.View:
+  def _view(self, study, rng) -> View:
     """What the model sees of the stored voxels."""
     config = self.config
     shape = config.vision.volume_shape
     have = study["volume"].shape[1:]
     if "image" in study:
-      return volume.View(shape)
+      return View(shape)
     if config.data.crop != "fit":
       return organs.view(study, shape, rng, mode=config.data.crop,
                          flip_rate=config.data.flip_rate)
     if rng is None or have == shape:
-      return volume.View(shape)
-    return volume.View(shape, volume.random_offset(have, shape, rng))
+      return View(shape)
+    return View(shape, volume.random_offset(have, shape, rng))
 
   def _slots(self, study, rng) -> items.Slots:
     """The texts that `text.form` makes of a study."""

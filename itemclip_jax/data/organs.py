@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 
 from itemclip_jax.config import schema
-from itemclip_jax.data import items, volume
+from itemclip_jax.data import items
+from itemclip_jax.data.view import View
 from itemclip_jax.errors import UserError
 
 
@@ -66,7 +67,7 @@ def view(
     *,
     mode: Literal["random", "organ"] = "organ",
     flip_rate: float = 0.0,            # of each axis
-) -> volume.View:
+) -> View:
   """Draws what is seen of a study.
 
   What is too small is padded on both sides. A flip is no rotation, so left and
@@ -82,10 +83,10 @@ def view(
         f"Study {study['study_id']!r} has {have} voxels but a mask of organs "
         f"of {mask.shape}; build the set again.")
   if rng is None:
-    return volume.View(shape)
+    return View(shape)
   box = _drawn(mask, rng) if mode == "organ" and mask is not None else None
   offset = _offset(have, shape, box, rng)
-  return volume.View(shape, offset, tuple(rng.random(3) < flip_rate))
+  return View(shape, offset, tuple(rng.random(3) < flip_rate))
 
 
 def crop(study: dict, shape: tuple[int, int, int],
@@ -103,10 +104,10 @@ def moved(
     air: float = 0.0,                   # fills where the study is too small
 ) -> dict[str, np.ndarray]:
   """Volume [S, D, H, W], affine and masks of a window of a study."""
-  return _seen(study, volume.View(shape, offset), air)
+  return _seen(study, View(shape, offset), air)
 
 
-def _seen(study: dict, seen: volume.View, air: float) -> dict[str, np.ndarray]:
+def _seen(study: dict, seen: View, air: float) -> dict[str, np.ndarray]:
   have = study["volume"].shape[1:]
   out = {"volume": seen.stack(study["volume"], air),
          "affine": np.stack([seen.affine(affine, have) for affine

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from itemclip_jax.models import layers
+from itemclip_jax.models.gelu import gelu
 from itemclip_jax.models.hlip import patches
 from itemclip_jax.ops.attention import attend
 
@@ -122,7 +123,7 @@ class HeatmapProcessor(nn.Module):
   def _convolved(self, x):
     """[B, h, w, C], two 3 x 3 convolutions with a GELU between."""
     for i in range(2):
-      x = layers.gelu(x) if i else x
+      x = gelu(x) if i else x
       x = nn.Conv(self.width, (3, 3), dtype=self.dtype, name=f"conv{i}",
                   kernel_init=layers.torch_linear)(x)
     return x

@@ -2,35 +2,26 @@
 
 Each block attends within a slice (one slab of tokens along depth), a series, or
 the whole study. The CLS token goes with the groups: it is copied into every
-part when groups become finer and averaged when they become coarser.
-
-Groups of all levels are reshapes of one array [B, S, u, U, C] of the finest
-groups, u of a series: the tokens of a group, places for its class tokens, and
-in half precision rows up to a multiple of 8, with which tiles of a TPU are
-whole. So levels change without a copy of the tokens. A level that is not the
-finest uses the places of its first group alone; whatever else is no token is
-hidden by its mask. A padded series takes part in no average, and its tokens are
-keys for nobody.
+part when groups become finer and averaged when they become coarser; `groups`
+tells how they are laid out.
 
 Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862; HLIP-SN: Lyu et
 al. 2025, https://arxiv.org/abs/2512.11141.
 """
 
 import itertools
-from typing import NamedTuple
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from itemclip_jax.models import layers, repeated
+from itemclip_jax.models.groups import Rows, regroup_cls
 from itemclip_jax.models.series_name import SeriesNameEncoder
 from itemclip_jax.parallel.sharding import constrain, join_rows, split_rows
 
 _SERIES_AT_A_TIME = 4
-_LEVELS = ("study", "series", "slice")  # coarse to fine
 
 
 @flax.struct.dataclass
@@ -81,67 +72,6 @@ class PatchEmbedding(nn.Module):
     x = x.reshape(B, S, D // p, p, H // q, q, W // r, r)
     kernel = kernel.reshape(p, q, r, self.width)
     return jnp.einsum("bsdphqwr,pqrc->bsdhwc", x, kernel) + bias
-
-
-def regroup_cls(
-    cls: jax.Array,          # [B, S, u, c, C]; a level reads its first place
-    series_mask: jax.Array,  # [B, S] bool
-    old: str,
-    new: str,
-) -> jax.Array:              # [B, S, u, c, C], equal in all places of a group
-  """Copies the CLS tokens to finer groups, or averages them to coarser."""
-  shape = cls.shape
-  if old == "study":
-    cls = cls[:, :1, :1]
-  elif old == "series":
-    cls = cls[:, :, :1]
-  if _LEVELS.index(new) < _LEVELS.index(old):
-    cls = cls.mean(2, keepdims=True)
-    if new == "study":
-      real = series_mask[..., None, None, None]
-      count = jnp.maximum(real.sum(1, keepdims=True), 1)
-      cls = jnp.sum(cls, axis=1, where=real, keepdims=True)
-      cls = cls / count.astype(cls.dtype)
-  return jnp.broadcast_to(cls, shape)
-
-
-class Rows(NamedTuple):
-  """What the rows of the finest groups are.
-
-  groups: u of a series; tokens: P of a group; places: c of class tokens behind
-  them; filler: rows behind those.
-  """
-  groups: int
-  tokens: int
-  places: int
-  filler: int
-
-  def of_cls(self, x: jax.Array) -> jax.Array:
-    """[..., U, C] -> [..., c, C]."""
-    return x[..., self.tokens:self.tokens + self.places, :]
-
-  def with_cls(self, x: jax.Array, cls: jax.Array) -> jax.Array:
-    """`x` [..., U, C] with these class tokens [..., c, C]."""
-    return jax.lax.dynamic_update_slice_in_dim(x, cls, self.tokens, axis=-2)
-
-  def mask(self, series_mask: jax.Array, level: str) -> jax.Array | None:
-    """[groups of the level, their rows] bool, False = for nobody; None: all."""
-    B, S = series_mask.shape
-    row = np.arange(self.tokens + self.places + self.filler)
-    token = row < self.tokens
-    real = row < self.tokens + self.places
-    finest = level == "slice" or level == "series" and self.groups == 1
-    if finest and real.all():
-      return None
-    if level == "slice":
-      return jnp.broadcast_to(real, (B * S * self.groups, len(row)))
-    first = np.arange(self.groups)[:, None] == 0          # [u, 1]
-    if level == "series":
-      own = (token | real & first).ravel()                # [u U]
-      return jnp.broadcast_to(own, (B * S, len(own)))
-    first = first & (np.arange(S)[:, None, None] == 0)    # [S, u, 1]
-    seen = series_mask[..., None, None] & token | first & real & ~token
-    return seen.reshape(B, -1)
 
 
 class Hlip(nn.Module):

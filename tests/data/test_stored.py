@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from data_pipelines import shards
-from itemclip_jax.data import loader, record, shard, stored, volume
+from itemclip_jax.data import loader, record, shard, stored
 from itemclip_jax.data.example import MakeExample
+from itemclip_jax.data.view import View
 from itemclip_jax.errors import UserError
 from tests import tiny
 from tests.data_pipelines import fake_set
@@ -40,7 +41,7 @@ def views(draw):
     slack = have[-1] - want[-1]
     offset.append(draw(st.integers(min(slack, 0), max(slack, 0))))
   flips = draw(st.tuples(*[st.booleans()] * 3))
-  return tuple(have), volume.View(tuple(want), offset, flips)
+  return tuple(have), View(tuple(want), offset, flips)
 
 
 @hypothesis.given(views(), st.sampled_from(["uint8", "int16"]),

@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from itemclip_jax.interop import inflate
 from itemclip_jax.models import hlip, layers
+from itemclip_jax.models.gelu import gelu
 
 WIDTH, SIDE = 12, 3  # of the tower, of the square of MAE positions
 
@@ -52,7 +53,7 @@ def plain_vit(state, image, num_heads):
     pooled = (weights @ v).transpose(1, 0, 2).reshape(len(x), -1)
     x = x + linear(pooled, f"{at}.attn.proj")
     hidden = linear(norm(x, f"{at}.norm2"), f"{at}.mlp.fc1")
-    x = x + linear(np.asarray(layers.gelu(hidden)), f"{at}.mlp.fc2")
+    x = x + linear(np.asarray(gelu(hidden)), f"{at}.mlp.fc2")
   return norm(x, "norm")
 
 

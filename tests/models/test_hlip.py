@@ -11,7 +11,7 @@ import pytest
 from configs import brain_mri, chest_ct
 from itemclip_jax.config import schema
 from itemclip_jax.data import series_name
-from itemclip_jax.models import dual_encoder, hlip, layers
+from itemclip_jax.models import dual_encoder, groups, hlip, layers
 
 B, S, WIDTH = 2, 3, 12
 VOLUME, PATCH, GRID = (4, 8, 8), (2, 4, 4), (2, 2, 2)
@@ -112,7 +112,7 @@ def test_the_name_of_a_series_matters(study, params):
 def test_cls_is_copied_to_finer_groups_and_averaged_to_coarser():
   mask = jnp.asarray([[True, True, False], [True, False, False]])
   regroup = lambda x, old, new: np.array(
-      hlip.regroup_cls(jnp.asarray(x), mask, old, new))
+      groups.regroup_cls(jnp.asarray(x), mask, old, new))
   # [study, series, slice, place, channel]; what a level does not read is 1e3.
   slices = np.zeros((2, 3, 2, 1, 2), np.float32)
   slices[0, 0, :, 0] = [[1, 2], [3, 6]]

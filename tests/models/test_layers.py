@@ -7,6 +7,7 @@ import pytest
 import scipy.special
 
 from itemclip_jax.models import layers
+from itemclip_jax.models.gelu import gelu
 
 # Half precision rounds by 2^-8 of a number, the fit of GELU is off by 4e-4.
 HALF = 2**-8 + 4e-4
@@ -22,7 +23,7 @@ def _exact(x):
                                              ("bfloat16", HALF)])
 def test_gelu_is_the_exact_form(dtype, relative):
   x = jnp.linspace(-4, 4, 4001).astype(dtype)
-  value, slope = jax.vmap(jax.value_and_grad(layers.gelu))(x)
+  value, slope = jax.vmap(jax.value_and_grad(gelu))(x)
   exact, of_slope = _exact(np.asarray(x, np.float64))
   np.testing.assert_allclose(np.asarray(value, np.float64), exact,
                              rtol=relative, atol=1e-6)
@@ -33,7 +34,7 @@ def test_gelu_is_the_exact_form(dtype, relative):
 
 def test_half_gelu_far_out():
   x = jnp.asarray([-3e38, -1e4, -60, -8, 0, 8, 60, 1e4, 3e38], jnp.bfloat16)
-  value, slope = jax.vmap(jax.value_and_grad(layers.gelu))(x)
+  value, slope = jax.vmap(jax.value_and_grad(gelu))(x)
   np.testing.assert_array_equal(value, np.where(x > 0, x, 0))
   np.testing.assert_array_equal(slope, np.where(x == 0, 0.5, x > 0))
 
