@@ -6,9 +6,9 @@ from typing import Literal
 from itemclip_jax.config.build import positive, rate
 from itemclip_jax.errors import UserError
 
-# Activations of a block that `keeps` may name: projections, what attention
-# pooled, the hidden layer of the MLP before its GELU.
-ACTIVATIONS = ("query", "key", "value", "attention", "hidden")
+# Activations of a block that `keeps` may name: queries, keys and values, what
+# attention pooled, the hidden layer of the MLP before its GELU.
+ACTIVATIONS = ("qkv", "attention", "hidden")
 MAX_ORDER = 40  # series that the published order embedding can tell apart
 PICTURES = ("vit", "resnet", "swin")  # towers that read pictures
 

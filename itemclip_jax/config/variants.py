@@ -59,7 +59,7 @@ def pictures(config: ml_collections.ConfigDict):
       tower="clip", max_tokens=100, vocab_size=49408, width=512, depth=12,
       num_heads=8, mlp_width=2048, dropout=0.0, diverse_max_merge=3,
       diverse_prob=0.5, scan=True, remat="block",
-      remat_keeps=("query", "key", "value", "attention"))
+      remat_keeps=("qkv", "attention"))
   config.optimizer.eps = 1e-8
 
 

@@ -9,9 +9,12 @@ hidden by its mask. A padded series takes part in no average, and its tokens are
 keys for nobody.
 """
 
+from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 import jax
+from jax.experimental.layout import Layout, with_layout_constraint
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,8 +58,19 @@ class Rows(NamedTuple):
     """[..., U, C] -> [..., c, C]."""
     return x[..., self.tokens:self.tokens + self.places, :]
 
-  def with_cls(self, x: jax.Array, cls: jax.Array) -> jax.Array:
-    """`x` [..., U, C] with these class tokens [..., c, C]."""
+  def regroup(self, x: jax.Array, series_mask: jax.Array, old: str, new: str
+              ) -> jax.Array:
+    """`x` [B, S, u, U, C] with class tokens of level `new` instead of `old`."""
+    return _regroup(x, series_mask, self, old, new)
+
+  def change_cls(self, x: jax.Array, change: Callable) -> jax.Array:
+    """`x` [..., U, C] with class tokens [..., c, C] that `change` makes of its.
+
+    In a fixed layout, for else a TPU's compiler turns all of `x` around to have
+    an easier time with single rows.
+    """
+    pinned = lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+    cls = pinned(change(pinned(self.of_cls(x))))
     return jax.lax.dynamic_update_slice_in_dim(x, cls, self.tokens, axis=-2)
 
   def mask(self, series_mask: jax.Array, level: str) -> jax.Array | None:
@@ -77,3 +91,23 @@ class Rows(NamedTuple):
     first = first & (np.arange(S)[:, None, None] == 0)    # [S, u, 1]
     seen = series_mask[..., None, None] & token | first & real & ~token
     return seen.reshape(B, -1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _regroup(x, series_mask, rows: Rows, old: str, new: str):
+  """`Rows.regroup`, whose gradient changes the class tokens alone as well."""
+  return rows.change_cls(
+      x, lambda cls: regroup_cls(cls, series_mask, old, new))
+
+
+def _regroup_fwd(x, series_mask, rows, old, new):
+  return _regroup(x, series_mask, rows, old, new), series_mask
+
+
+def _regroup_bwd(rows, old, new, series_mask, toward):
+  forward = lambda cls: regroup_cls(cls, series_mask, old, new)
+  back = lambda cls: jax.linear_transpose(forward, cls)(cls)[0]
+  return rows.change_cls(toward, back), None
+
+
+_regroup.defvjp(_regroup_fwd, _regroup_bwd)

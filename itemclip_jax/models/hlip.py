@@ -9,6 +9,7 @@ Reference: Zhao et al. 2025, https://arxiv.org/abs/2505.21862; HLIP-SN: Lyu et
 al. 2025, https://arxiv.org/abs/2512.11141.
 """
 
+import functools
 import itertools
 
 import flax.linen as nn
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from itemclip_jax.models import layers, repeated
 from itemclip_jax.models.groups import Rows, regroup_cls
 from itemclip_jax.models.series_name import SeriesNameEncoder
-from itemclip_jax.parallel.sharding import constrain, join_rows, split_rows
+from itemclip_jax.parallel.sharding import constrain
 
 _SERIES_AT_A_TIME = 4
 
@@ -139,8 +140,7 @@ class Hlip(nn.Module):
       for new, own in itertools.groupby(blocks, key=lambda block: block[0]):
         with jax.named_scope(f"{new}_level"):
           if new != old:
-            cls = regroup_cls(rows.of_cls(x), series_mask, old, new)
-            x = rows.with_cls(x, cls)
+            x = rows.regroup(x, series_mask, old, new)
           mask = rows.mask(series_mask, new)
           group = x.reshape({"slice": B * S * rows.groups, "series": B * S,
                              "study": B}[new], -1, C)
@@ -185,15 +185,24 @@ class Hlip(nn.Module):
     patch wide, voxels take five times their memory."""
     B, S = volume.shape[:2]
     devices = max(1, jax.sharding.get_abstract_mesh().size)
-    own = B // devices if B % devices == 0 else 1
+    devices = devices if B % devices == 0 else B
+    own = B // devices
     size = max(n for n in range(1, own + 1)
                if own % n == 0 and n * S <= _SERIES_AT_A_TIME or n == 1)
-    part = jax.checkpoint(lambda p, v: embed.apply({"params": p}, v),
-                          prevent_cse=False)
+    # A part is of all devices, and begins where the last one ended on each.
+    volume = volume.reshape(devices, own, *volume.shape[1:])
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def part(params, first):
+      some = jax.lax.dynamic_slice_in_dim(volume, first, size, axis=1)
+      return embed.apply({"params": params}, some.reshape(
+          devices * size, *volume.shape[2:]))
+
     params, embed = embed.variables["params"], embed.clone(parent=None)
-    made = jax.lax.map(lambda v: part(params, v),
-                       split_rows(volume, own // size))
-    return join_rows(made)
+    made = jax.lax.map(functools.partial(part, params),
+                       jnp.arange(0, own, size))
+    made = made.reshape(own // size, devices, size, *made.shape[2:])
+    return made.swapaxes(0, 1).reshape(B, *made.shape[3:])
 
   def _settings(self, i: int) -> dict:
     """Of block i."""

@@ -17,7 +17,8 @@ import numpy as np
 
 from itemclip_jax.models.dropout import DropPath
 from itemclip_jax.models.gelu import gelu
-from itemclip_jax.ops.attention import attend
+from itemclip_jax.ops.attention import attend, attend_packed, takes_packed
+from itemclip_jax.ops.attention_backends import packed
 
 
 _ROWS = 8       # of a tile of a TPU, and of the least matrix it multiplies
@@ -98,23 +99,37 @@ class Dense(nn.Module):
   bias_init: Callable = nn.initializers.zeros
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def weights(self) -> tuple[jax.Array, jax.Array | None]:
+    """Kernel and bias as a plain matrix and vector."""
     rows = math.prod(self.shape[:self.inputs])
     flat = (rows, math.prod(self.shape) // rows)
     kernel = self.param("kernel", lambda key: self.kernel_init(
-        key, flat, jnp.float32).reshape(self.shape))
-    x, lead = x.reshape(-1, rows), x.shape[:-1]
-    x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
-    # Else its gradient is computed in the parameter's shape, by copies.
-    x = x @ jax.lax.optimization_barrier(kernel.reshape(flat))
-    if self.use_bias:
-      bias = self.param("bias", self.bias_init, self.shape[self.inputs:])
-      bias = bias.reshape(-1)
-      # What widens is followed by an activation, and the sum rides along with
-      # the gradient of that.
-      product = x.dtype.itemsize <= 2 and flat[1] <= flat[0]
-      x = _add_bias(x, bias) if product else x + bias.astype(x.dtype)
-    return x.reshape(*lead, flat[1])
+        key, flat, jnp.float32).reshape(self.shape)).reshape(flat)
+    if not self.use_bias:
+      return kernel, None
+    bias = self.param("bias", self.bias_init, self.shape[self.inputs:])
+    return kernel, bias.reshape(-1)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x, lead = x.reshape(-1, math.prod(self.shape[:self.inputs])), x.shape[:-1]
+    kernel, bias = self.weights()
+    # What widens is followed by an activation, and the sum of its gradient
+    # rides along with the gradient of that.
+    widens = kernel.shape[1] > kernel.shape[0]
+    x = _dense(x, kernel, bias, self.dtype, as_product=not widens)
+    return x.reshape(*lead, -1)
+
+
+def _dense(x, kernel, bias, dtype, *, as_product: bool):
+  """[N, C] -> [N, D]; as_product: the bias has its gradient by a product."""
+  x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=dtype)
+  # Else its gradient is computed in the parameter's shape, by copies.
+  x = x @ jax.lax.optimization_barrier(kernel)
+  if bias is None:
+    return x
+  if as_product and x.dtype.itemsize <= 2:
+    return _add_bias(x, bias)
+  return x + bias.astype(x.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -139,18 +154,31 @@ class SelfAttention(nn.Module):
       x: jax.Array,                   # [G, T, C]
       mask: jax.Array | None = None,  # [G, T] bool, False = padding
   ) -> jax.Array:                     # [G, T, C]
-    *groups, C = x.shape
+    G, T, C = x.shape
     A, F = self.num_heads, C // self.num_heads
-
-    def heads(name):
-      flat = Dense((C, A, F), 1, self.use_bias, self.dtype,
-                   self.inits.project, name=name)(x)
-      return checkpoint_name(flat, name).reshape(*groups, A, F)
-
-    pooled = attend(heads("query"), heads("key"), heads("value"), mask,
-                    causal=self.causal)
+    project = [Dense((C, A, F), 1, self.use_bias, self.dtype,
+                     self.inits.project, name=name)
+               for name in ("query", "key", "value")]
+    if takes_packed(G, T, A, F, self.dtype or x.dtype, self.causal):
+      qkv = _product_of_all(x.reshape(-1, C), project)
+      pooled = attend_packed(checkpoint_name(qkv, "qkv").reshape(G, T, -1),
+                             mask, A, self.causal)
+    else:
+      q, k, v = (checkpoint_name(dense(x), "qkv").reshape(G, T, A, F)
+                 for dense in project)
+      pooled = attend(q, k, v, mask, causal=self.causal).reshape(G, T, C)
     return Dense((A, F, C), 2, dtype=self.dtype, name="out",
-                 kernel_init=self.inits.out)(pooled.reshape(*groups, C))
+                 kernel_init=self.inits.out)(pooled)
+
+
+def _product_of_all(x: jax.Array, layers: list[Dense]) -> jax.Array:
+  """[N, C] -> [N, 3 C], as `attend_packed` takes it."""
+  kernels, biases = zip(*(dense.weights() for dense in layers))
+  bias = None if biases[0] is None else packed(biases)
+  dtype = layers[0].dtype
+  if dtype is not None:
+    kernels = [x.astype(dtype) for x in kernels]
+  return _dense(x, packed(kernels), bias, dtype, as_product=True)
 
 
 class Mlp(nn.Module):

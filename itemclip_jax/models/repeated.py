@@ -61,12 +61,19 @@ def blocks(
 
   def block_of(params, rate, key):
     block = make(rate if drops else 0.0)
-    run = lambda params, x, mask: block.apply(
-        {"params": params}, x, mask, train, rngs={"dropout": key})
-    if remat:
-      # Else the compiler recomputes all blocks of a round at once.
-      run = jax.checkpoint(run, policy=policy(keeps), prevent_cse=size > 1)
-    return functools.partial(run, params)
+
+    def attended(x, mask):
+      # What is kept is a plain matrix, as the block wants it: of groups, a
+      # TPU's compiler would turn it around and back.
+      run = lambda params, flat: block.apply(
+          {"params": params}, flat.reshape(x.shape), mask, train,
+          rngs={"dropout": key})
+      if remat:
+        # Else the compiler recomputes all blocks of a round at once.
+        run = jax.checkpoint(run, policy=policy(keeps), prevent_cse=size > 1)
+      return run(params, x.reshape(-1, x.shape[-1]))
+
+    return attended
 
   return loop(lambda carry, own: attend([block_of(*x) for x in own], carry),
               carry, inputs, size=size)

@@ -83,6 +83,26 @@ def attend(
   return backends.NAMES[name](query, key, value, mask, causal)
 
 
+def takes_packed(groups: int, tokens: int, num_heads: int, head_width: int,
+                 dtype, causal: bool = False) -> bool:
+  """Whether self-attention of this size wants `attend_packed`."""
+  name, platform = _CHOSEN.get()
+  if name == "auto":
+    x = jax.ShapeDtypeStruct((groups, tokens, num_heads, head_width), dtype)
+    name = _suited(x, x, causal, platform or jax.default_backend())
+  return name == "fused"
+
+
+def attend_packed(
+    qkv: jax.Array,                # [G, T, 3 A F], by `backends.packed`
+    mask: jax.Array | None,        # [G, T] bool, False = padding
+    num_heads: int,                # A
+    causal: bool = False,
+) -> jax.Array:                    # [G, T, A F]
+  """`attend` on what one product made, where `takes_packed`."""
+  return backends.fused_packed(qkv, mask, num_heads, causal)
+
+
 def _suited(query, key, causal: bool, platform: str) -> str:
   """The back-end for one call."""
   G, Q, A, F = query.shape
@@ -93,7 +113,7 @@ def _suited(query, key, causal: bool, platform: str) -> str:
   if platform == "tpu" and kernels and N > _SHORT:
     # pylint: disable=g-import-not-at-top
     from itemclip_jax.ops import fused_attention, splash_attention
-    if fused_attention.fits(Q, N, A, F, backends.chip()):
+    if Q == N and fused_attention.fits(N, A, F, backends.chip()):
       return "fused"
     if splash_attention.fits(F) and not causal:
       return "splash"

@@ -7,6 +7,7 @@ where they are called: they take a while, and most machines have no TPU.
 
 # pylint: disable=g-import-not-at-top
 
+from collections.abc import Sequence
 import functools
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 
 from itemclip_jax.parallel.sharding import over_rows
 
+LANES = 128          # of a tile of a TPU
 _CHUNK = 1 << 24     # logits of one block of queries
 
 
@@ -64,15 +66,38 @@ def _interpreted() -> bool:
   return "tpu" not in chip().lower()
 
 
+def packed(parts: Sequence[jax.Array]) -> jax.Array:
+  """Three [..., C] -> [..., 3 C], a tile of lanes of each after the other.
+
+  Of columns of kernels and of biases as well as of queries, keys and values.
+
+  Raises:
+    ValueError: C is not whole tiles.
+  """
+  *lead, C = parts[0].shape
+  if C % LANES:
+    raise ValueError(f"The fused kernels of attention take widths that are a "
+                     f"multiple of {LANES}, got {C}; take xla.")
+  tiles = [x.reshape(*lead, C // LANES, LANES) for x in parts]
+  return jnp.stack(tiles, axis=-2).reshape(*lead, 3 * C)
+
+
 def fused(query, key, value, mask, causal):
-  """See `fused_attention`."""
+  """Puts together what `fused_packed` takes, by copies."""
+  if query.shape != key.shape:
+    raise ValueError(f"The fused kernels are for self-attention, got queries "
+                     f"{query.shape} and keys {key.shape}; take xla.")
+  flat = [x.reshape(*x.shape[:2], -1) for x in (query, key, value)]
+  return fused_packed(packed(flat), mask, query.shape[2], causal
+                      ).reshape(query.shape)
+
+
+def fused_packed(qkv, mask, num_heads, causal):
+  """See `fused_attention`: [G, T, 3 C] -> [G, T, C]."""
   from itemclip_jax.ops import fused_attention
-  A = query.shape[2]
-  flat = lambda x: x.reshape(*x.shape[:2], -1)
-  run = over_rows(lambda q, k, v, m: fused_attention.attend(
-      q, k, v, m, A, causal, _interpreted()))
-  return run(flat(query), flat(key), flat(value),
-             _mask(mask, key)).reshape(query.shape)
+  run = over_rows(lambda x, m: fused_attention.attend(
+      x, m, num_heads, causal, _interpreted()))
+  return run(qkv, _mask(mask, qkv))
 
 
 def splash(query, key, value, mask, causal):

@@ -90,8 +90,7 @@ def fault(back_end: str, *, tokens: int, heads: int, head_width: int, **_
     return "a kernel for TPUs, which is only interpreted here"
   # pylint: disable=g-import-not-at-top
   from itemclip_jax.ops import fused_attention, splash_attention
-  takes = (fused_attention.fits(tokens, tokens, heads, head_width,
-                                backends.chip())
+  takes = (fused_attention.fits(tokens, heads, head_width, backends.chip())
            if back_end == "fused" else splash_attention.fits(head_width))
   return "" if takes else "it does not take these sizes"
 
