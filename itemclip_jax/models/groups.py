@@ -18,6 +18,8 @@ from jax.experimental.layout import Layout, with_layout_constraint
 import jax.numpy as jnp
 import numpy as np
 
+from itemclip_jax.parallel import sharding
+
 _LEVELS = ("study", "series", "slice")  # coarse to fine
 
 
@@ -63,15 +65,21 @@ class Rows(NamedTuple):
     """`x` [B, S, u, U, C] with class tokens of level `new` instead of `old`."""
     return _regroup(x, series_mask, self, old, new)
 
-  def change_cls(self, x: jax.Array, change: Callable) -> jax.Array:
-    """`x` [..., U, C] with class tokens [..., c, C] that `change` makes of its.
+  def change_cls(self, x: jax.Array, series_mask: jax.Array,
+                 change: Callable) -> jax.Array:
+    """`x` [B, S, u, U, C] with `change(its class tokens, series_mask)`.
 
     In a fixed layout, for else a TPU's compiler turns all of `x` around to have
-    an easier time with single rows.
+    an easier time with single rows; on every device by itself, since it splits
+    nothing of fixed layout.
     """
-    pinned = lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim))))
-    cls = pinned(change(pinned(self.of_cls(x))))
-    return jax.lax.dynamic_update_slice_in_dim(x, cls, self.tokens, axis=-2)
+    fixed = lambda x: with_layout_constraint(x, Layout(tuple(range(x.ndim))))
+
+    def run(x, series_mask):
+      cls = fixed(change(fixed(self.of_cls(x)), series_mask))
+      return jax.lax.dynamic_update_slice_in_dim(x, cls, self.tokens, axis=-2)
+
+    return sharding.over_rows_that_divide(run)(x, series_mask)
 
   def mask(self, series_mask: jax.Array, level: str) -> jax.Array | None:
     """[groups of the level, their rows] bool, False = for nobody; None: all."""
@@ -97,7 +105,7 @@ class Rows(NamedTuple):
 def _regroup(x, series_mask, rows: Rows, old: str, new: str):
   """`Rows.regroup`, whose gradient changes the class tokens alone as well."""
   return rows.change_cls(
-      x, lambda cls: regroup_cls(cls, series_mask, old, new))
+      x, series_mask, lambda cls, mask: regroup_cls(cls, mask, old, new))
 
 
 def _regroup_fwd(x, series_mask, rows, old, new):
@@ -105,9 +113,11 @@ def _regroup_fwd(x, series_mask, rows, old, new):
 
 
 def _regroup_bwd(rows, old, new, series_mask, toward):
-  forward = lambda cls: regroup_cls(cls, series_mask, old, new)
-  back = lambda cls: jax.linear_transpose(forward, cls)(cls)[0]
-  return rows.change_cls(toward, back), None
+  def back(cls, mask):
+    forward = lambda cls: regroup_cls(cls, mask, old, new)
+    return jax.linear_transpose(forward, cls)(cls)[0]
+
+  return rows.change_cls(toward, series_mask, back), None
 
 
 _regroup.defvjp(_regroup_fwd, _regroup_bwd)

@@ -55,6 +55,15 @@ def over_rows(f, num_whole: int = 0):
   return split
 
 
+def over_rows_that_divide(f):
+  """`over_rows`, but `f` as it is where rows are here or do not divide."""
+  def run(*arrays):
+    size = jax.sharding.get_abstract_mesh().size
+    alone = rows_are_here() or len(arrays[0]) % size
+    return (f if alone else over_rows(f))(*arrays)
+  return run
+
+
 def rows_are_here() -> bool:
   """Nothing that is traced is split over devices by the compiler."""
   mesh = jax.sharding.get_abstract_mesh()

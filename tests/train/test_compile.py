@@ -4,6 +4,7 @@ Golden texts of the collectives stand in golden_collectives/; write them anew by
 `GOLDEN=write ./run.sh test tests/train/test_compile.py`, and read the change.
 """
 
+import collections
 import gzip
 import json
 import os
@@ -95,10 +96,13 @@ def test_the_text_gives_the_same_numbers_again(compiled):
 @compiler
 def test_collectives_are_the_known_ones(compiled):
   name, _, found = compiled
-  lines = [f"{c['kind']} x {c['count']}, {c['bytes']} bytes, "
-           f"{_kinds(c['shape'])}, "
-           f"{'overlapped' if c['overlapped'] else 'waited for'}: {c['scope']}"
-           for c in found["collectives"]]
+  _is_golden(name, [
+      f"{c['kind']} x {c['count']}, {c['bytes']} bytes, {_kinds(c['shape'])}, "
+      f"{'overlapped' if c['overlapped'] else 'waited for'}: {c['scope']}"
+      for c in found["collectives"]])
+
+
+def _is_golden(name: str, lines: list[str]):
   text, path = "\n".join(lines) + "\n", GOLDEN / f"{name}.txt"
   if os.environ.get("GOLDEN") == "write":
     path.write_text(text)
@@ -109,6 +113,23 @@ def _kinds(shape: str) -> str:
   """How many arrays of which type: "3 bf16"."""
   kinds = [word.partition("[")[0] for word in shape.split()]
   return " ".join(f"{kinds.count(k)} {k}" for k in sorted(set(kinds)))
+
+
+@compiler
+def test_with_fsdp_parameters_are_gathered_besides(tmp_path):
+  """Kinds and types only: one by one they are a hundred."""
+  done = _main(tmp_path, "--topology=v5e:4x4", "--config.mesh.fsdp=4")
+  assert done.returncode == 0, done.stderr
+  found = json.loads((tmp_path / "compile.json").read_text())
+  total = collections.defaultdict(lambda: [0, 0])
+  for c in found["collectives"]:
+    types = " and ".join(_kinds(c["shape"]).split()[1::2])
+    entry = total[c["kind"], types]
+    entry[0] += c["count"]
+    entry[1] += c["count"] * c["bytes"]
+  _is_golden("chest_ct_fsdp", [
+      f"{kind} of {types} x {count}, {size} bytes"
+      for (kind, types), (count, size) in sorted(total.items())])
 
 
 @compiler
