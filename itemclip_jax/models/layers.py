@@ -176,8 +176,7 @@ def _product_of_all(x: jax.Array, layers: list[Dense]) -> jax.Array:
   kernels, biases = zip(*(dense.weights() for dense in layers))
   bias = None if biases[0] is None else packed(biases)
   dtype = layers[0].dtype
-  if dtype is not None:
-    kernels = [x.astype(dtype) for x in kernels]
+  kernels = nn.dtypes.promote_dtype(*kernels, dtype=dtype)
   return _dense(x, packed(kernels), bias, dtype, as_product=True)
 
 

@@ -9,7 +9,8 @@ token leaves its weight in the extra slot, whose value is the zero vector.
 
     xla      all logits at once; any device, and the reference
     chunked  a block of queries at a time; any device, memory of one block
-    fused    own TPU kernels on flat arrays, where keys fit in fast memory
+    fused    own TPU kernels for self-attention that fits in fast memory; they
+             take queries, keys and values as one product (`attend_packed`)
     splash   JAX's TPU kernel, keys in blocks as well: any length
     cudnn    NVIDIA's kernel, in half precision
 
