@@ -214,8 +214,10 @@ def _page(out):
 
 def test_the_page_needs_no_script_and_no_file_but_links_to_its_own(answered):
   page = _page(answered)
+  # The letters of a picture may spell anything by chance.
+  bare = re.sub("(?<=;base64,)[A-Za-z0-9+/=]+", "", page)
   for forbidden in ("<script", "<link", "@import", "url(", "http"):
-    assert forbidden not in page
+    assert forbidden not in bare
   images = re.findall(r"<img [^>]*>", page)
   assert len(images) == 2 * len(TEXTS)
   for image in images:
