@@ -7,6 +7,7 @@ import pytest
 import scipy.special
 
 from itemclip_jax.models import layers
+from itemclip_jax.models.dense import Dense
 from itemclip_jax.models.gelu import gelu
 
 # Half precision rounds by 2^-8 of a number, the fit of GELU is off by 4e-4.
@@ -49,7 +50,7 @@ def test_filler_makes_whole_tiles_in_half_precision():
 def test_dense_is_flax_dense_with_its_gradients(shape, inputs):
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(2, 5, 6)), jnp.float32)
-  mine = layers.Dense(shape, inputs, dtype=jnp.bfloat16)
+  mine = Dense(shape, inputs, dtype=jnp.bfloat16)
   params = {"kernel": jnp.asarray(rng.normal(size=shape), jnp.float32),
             "bias": jnp.asarray(rng.normal(size=shape[inputs:]), jnp.float32)}
   toward = jnp.asarray(rng.normal(size=(2, 5, 4)), jnp.bfloat16)
